@@ -1,0 +1,343 @@
+"""Every released checkpoint format, read and converted in one place.
+
+Knows names of files, keys and formats, and no network. Nothing is unpickled but tensors, numbers,
+strings and containers of these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlparse
+
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+# Under which prefixes a network's parameters stand in released files: alone, behind DataParallel,
+# in OpenMMLab models, in the authors' DLASeg.
+PREFIXES = ('', 'module.', 'backbone.', 'base.', 'module.backbone.', 'module.base.')
+
+
+class CheckpointError(ValueError):
+    """A file is not a checkpoint that can be used; the message says what it is."""
+
+
+def read_checkpoint(source: str | os.PathLike, map_location: str = 'cpu') -> dict:
+    """Read a checkpoint, whatever its format, as its file holds it.
+
+    Args:
+        source (str | PathLike): A path, or an ``http(s)://`` or ``file://`` address, of a pickle
+            (``.pth``, ``.bin``) or a safetensors file. Downloads are kept in PyTorch's hub folder.
+        map_location (str): Device of the tensors. Default: ``'cpu'``.
+
+    Returns:
+        dict: The state dict, or what holds it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is truncated, a web page, holds other than plain data, cannot be
+            downloaded, or is no checkpoint at all.
+    """
+    source = os.fspath(source)
+    remote = re.match(r'(https?|file)://', source)
+    path = _download(source) if remote else Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {str(path)!r}: there is no such file')
+    return _read_file(path, map_location)
+
+
+def _download(url: str) -> Path:
+    """Fetch a file once, however many processes ask, and return where it lies."""
+    folder = Path(torch.hub.get_dir()) / 'checkpoints' / 'mmdla'
+    # Files of many models share a name (`model.safetensors`): keep the address's path.
+    path = folder / re.sub(r'[^\w.-]+', '_', urlparse(url).path.strip('/'))
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f'{path}.lock'):
+        if not path.exists():
+            try:
+                # Writes beside the target and renames when complete.
+                torch.hub.download_url_to_file(url, str(path), progress=True)
+            except (URLError, OSError) as error:
+                raise CheckpointError(
+                    f'checkpoint {url!r}: could not be downloaded ({error}); with the file at hand, '
+                    'give its path instead'
+                ) from error
+    try:
+        _read_file(path, 'meta')
+    except CheckpointError:
+        path.unlink()
+        raise
+    return path
+
+
+def _read_file(path: Path, map_location: str) -> dict:
+    with path.open('rb') as file:
+        head = file.read(512)
+    if not head:
+        raise CheckpointError(f'checkpoint {str(path)!r}: the file is empty')
+    if re.match(rb'\s*<(!doctype|html|\?xml|head|body)', head, re.IGNORECASE):
+        raise CheckpointError(
+            f'checkpoint {str(path)!r}: this is a web page, probably an error page saved in place of '
+            'the weights'
+        )
+    if path.suffix == '.safetensors' or head[8:9] == b'{':
+        return _read_safetensors(path, map_location)
+    if not (head.startswith((b'PK', b'\x80')) or b'ustar' in head):
+        raise CheckpointError(
+            f'checkpoint {str(path)!r}: neither a PyTorch nor a safetensors file (it starts with '
+            f'{head[:16]!r})'
+        )
+    return _read_pickle(path, map_location)
+
+
+def _read_safetensors(path: Path, map_location: str) -> dict:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device='cpu' if map_location == 'meta' else map_location)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f'checkpoint {str(path)!r}: truncated or damaged safetensors file ({error})'
+        ) from error
+
+
+def _read_pickle(path: Path, map_location: str) -> dict:
+    try:
+        with _plain_classes_allowed():
+            content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        reason = str(error)
+        foreign = re.search(r'(?:GLOBAL|Unsupported global:?) ([\w.]+)', reason)
+        if foreign:
+            raise CheckpointError(
+                f'checkpoint {str(path)!r}: holds an object of {foreign[1]}, which is not plain data; '
+                'it is not loaded, because unpickling it could run code'
+            ) from error
+        raise CheckpointError(
+            f'checkpoint {str(path)!r}: truncated or damaged PyTorch file '
+            f'({reason.splitlines()[0] if reason else type(error).__name__})'
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f'checkpoint {str(path)!r}: holds a {type(content).__name__}, not a state dict'
+        )
+    return content
+
+
+def plain_classes() -> list:
+    """Number and history types that training stores beside the weights; loading them runs no code."""
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
+
+    core = np._core if hasattr(np, '_core') else np.core
+    numbers = {type(np.dtype(t)) for t in (np.float32, np.float64, np.int32, np.int64, np.bool_)}
+    return [
+        HistoryBuffer,
+        np.ndarray,
+        np.dtype,
+        core.multiarray.scalar,
+        core.multiarray._reconstruct,
+        *numbers,
+    ]
+
+
+def allow_plain_classes() -> None:
+    """Let ``torch.load`` read mmengine's own checkpoints without unpickling at will.
+
+    For the tools: PyTorch 2.6 and later refuse anything but tensors otherwise, and upstream mmengine
+    then cannot resume.
+    """
+    if hasattr(torch.serialization, 'add_safe_globals'):  # PyTorch 2.4 and later
+        torch.serialization.add_safe_globals(plain_classes())
+
+
+def _plain_classes_allowed():
+    if hasattr(torch.serialization, 'safe_globals'):  # PyTorch 2.5 and later
+        return torch.serialization.safe_globals(plain_classes())
+    return contextlib.nullcontext()
+
+
+def state_dict_of(checkpoint: Mapping, source: str = 'checkpoint') -> dict[str, Tensor]:
+    """The state dict in a checkpoint: itself, or what stands under the usual keys.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    for key in ('state_dict', 'model', 'state_dict_ema'):
+        if isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+            break
+    tensors = {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise CheckpointError(
+            f'{source}: holds no state dict (its keys: {", ".join(map(str, list(checkpoint)[:8]))})'
+        )
+    return tensors
+
+
+def without_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries under a prefix, without it."""
+    return {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+
+
+def split_pretrained(init_cfg: dict | list[dict] | None) -> tuple[dict | None, list[dict] | None]:
+    """Split ``init_cfg`` into the arguments of its ``Pretrained`` entry and the others.
+
+    Raises:
+        ValueError: If it has several ``Pretrained`` entries.
+    """
+    entries = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or ())
+    ours = [e for e in entries if _is_pretrained(e)]
+    if len(ours) > 1:
+        raise ValueError(f'init_cfg has {len(ours)} Pretrained entries: give one')
+    others = [e for e in entries if not _is_pretrained(e)]
+    return ({k: v for k, v in ours[0].items() if k != 'type'} if ours else None), others or None
+
+
+def _is_pretrained(entry: dict) -> bool:
+    return getattr(entry['type'], '__name__', entry['type']) in ('Pretrained', 'PretrainedInit')
+
+
+def load_pretrained(
+    module: nn.Module,
+    checkpoint: str,
+    prefix: str | None = None,
+    map_location: str | None = None,
+) -> None:
+    """Load published or own weights into a backbone.
+
+    What the module itself drops (see :class:`mmdla.models.DLA`) is dropped silently; anything else
+    missing, unexpected or of another shape is written to the log.
+
+    Args:
+        module (nn.Module): The backbone.
+        checkpoint (str): Path or address.
+        prefix (str, optional): Under which name its parameters stand in the file. Default: found out.
+        map_location (str, optional): Device to read to. Default: ``'cpu'``.
+
+    Raises:
+        FileNotFoundError, CheckpointError: If the file is not a checkpoint, see
+            :func:`read_checkpoint`, or not one parameter in it is the module's.
+    """
+    from mmengine.logging import MMLogger, print_log
+    from mmengine.runner.checkpoint import load_state_dict
+
+    content = read_checkpoint(checkpoint, map_location or 'cpu')
+    state_dict = state_dict_of(content, f'checkpoint {checkpoint!r}')
+    own = set(module.state_dict())
+    if prefix is None:
+        prefix = max(PREFIXES, key=lambda p: len(own & set(without_prefix(state_dict, p))))
+    else:
+        prefix = prefix.rstrip('.') + '.' if prefix else ''
+    state_dict = without_prefix(state_dict, prefix)
+    if not own & set(state_dict):
+        raise CheckpointError(
+            f'checkpoint {checkpoint!r}: none of its parameters is one of {type(module).__name__}'
+            + (f' (prefix={prefix!r})' if prefix else '')
+        )
+    print_log(f'{type(module).__name__}: weights from {checkpoint}', logger='current')
+    load_state_dict(module, state_dict, strict=False, logger=MMLogger.get_current_instance())
+
+
+@dataclass
+class Converted:
+    """A released checkpoint in this project's names.
+
+    Attributes:
+        format (str): What the file was.
+        state_dict (dict[str, Tensor]): Backbone under ``backbone.``, the rest under the name that
+            the model of mmpretrain or mmseg gives it; a backbone alone without any prefix.
+        network (dict[str, Tensor]): The backbone's part, without prefix.
+        down_ratio (int | None): Output stride of a segmentation network.
+        num_classes (int | None): Classes of its classifier.
+    """
+
+    format: str
+    state_dict: dict[str, Tensor]
+    network: dict[str, Tensor]
+    down_ratio: int | None = None
+    num_classes: int | None = None
+
+
+AUTHORS_DLA = "authors' DLA classifier"
+TIMM_DLA = "timm's DLA classifier"
+AUTHORS_DLASEG = "authors' DLASeg"
+MMDET3D_DLANET = "mmdet3d's DLANet"
+
+
+def convert_released(state_dict: Mapping[str, Tensor], source: str = 'checkpoint') -> Converted:
+    """Recognise a released checkpoint by its keys and rename it for this project.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): What the file holds.
+        source (str): Its name, for messages.
+
+    Returns:
+        Converted: The result; the input is left as it is.
+
+    Raises:
+        CheckpointError: If it is none of the formats.
+    """
+    for prefix in ('', 'module.', 'backbone.'):
+        state = without_prefix(state_dict, prefix)
+        if 'base.base_layer.0.weight' in state and any(k.startswith('dla_up.ida_0.') for k in state):
+            return _from_dlaseg(state)
+        if 'base_layer.0.weight' not in state:
+            continue
+        if 'level2.root.norm.weight' in state:
+            network = {re.sub(r'\bnorm(\d?)\.', r'bn\1.', k): v for k, v in state.items()}
+            network = _network(network)
+            return Converted(MMDET3D_DLANET, dict(network), network)
+        if 'level2.root.bn.weight' in state:
+            return _from_classifier(state)
+    raise CheckpointError(
+        f"{source}: neither an authors' DLA or DLASeg checkpoint, nor timm's DLA, nor mmdet3d's DLANet "
+        f'(its keys: {", ".join(list(state_dict)[:6])}, ...)'
+    )
+
+
+def _network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's entries, without projections that the released trees throw away."""
+    keys = [k for k in state if re.match(r'(base_layer|level\d)\.', k)]
+    # A tree holds trees where its first subtree has a subtree.
+    inner = {k[: m.start()] for k in keys for m in re.finditer(r'tree1\.tree1\.', k)}
+    dead = tuple(f'{prefix}project.' for prefix in inner)
+    return {k: state[k] for k in keys if not k.startswith(dead)}
+
+
+def _from_classifier(state: Mapping[str, Tensor]) -> Converted:
+    network = _network(state)
+    released = sum(k.startswith(('base_layer.', 'level')) for k in state)
+    out = {f'backbone.{k}': v for k, v in network.items()}
+    classes = None
+    if 'fc.weight' in state:
+        # A 1x1 convolution on the pooled map there, a linear layer in mmpretrain.
+        out['head.fc.weight'] = state['fc.weight'].flatten(1)
+        out['head.fc.bias'] = state['fc.bias']
+        classes = len(state['fc.bias'])
+    return Converted(
+        AUTHORS_DLA if released > len(network) else TIMM_DLA, out, network, num_classes=classes
+    )
+
+
+def _from_dlaseg(state: Mapping[str, Tensor]) -> Converted:
+    network = _network(without_prefix(state, 'base.'))
+    out = {f'backbone.{k}': v for k, v in network.items()}
+    out |= {f'decode_head.{k}': v for k, v in state.items() if k.startswith('dla_up.')}
+    for name in ('weight', 'bias'):
+        out[f'decode_head.conv_seg.{name}'] = state[f'fc.0.{name}']
+    aggregations = len({k.split('.')[1] for k in state if k.startswith('dla_up.')})
+    return Converted(
+        AUTHORS_DLASEG,
+        out,
+        network,
+        down_ratio=2 ** (5 - aggregations),
+        num_classes=len(state['fc.0.bias']),
+    )

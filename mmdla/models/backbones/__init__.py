@@ -1,0 +1,5 @@
+"""Backbones."""
+
+from .dla import DLA
+
+__all__ = ['DLA']

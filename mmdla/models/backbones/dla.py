@@ -1,0 +1,316 @@
+"""Deep Layer Aggregation networks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ...checkpoints import load_pretrained, split_pretrained
+from ..layers import (
+    HDA,
+    AggregationNode,
+    BasicBlock,
+    Bottleneck,
+    Res2NetBlock,
+    SplitBottleneck,
+    recompute,
+)
+from ..layers.conv import PAPER_INIT, conv_norm_act
+
+BLOCKS = dict(basic=BasicBlock, bottleneck=Bottleneck, split=SplitBottleneck, res2net=Res2NetBlock)
+
+LARGE = (16, 32, 128, 256, 512, 1024)
+COMPACT = (16, 32, 64, 64, 128, 256)
+TIMM = 'https://huggingface.co/timm/{}.in1k/resolve/main/model.safetensors'
+
+
+def _call(module: nn.Module, x: Tensor) -> Tensor:
+    return module(x)
+
+
+@MODELS.register_module()
+class DLA(BaseModule):
+    """DLA: a network of hierarchical trees, joined by iterative aggregation.
+
+    Six levels, counted from 0. A 7x7 convolution and level 0 keep the image's size, level 1 halves
+    it, levels 2 to 5 are :class:`~mmdla.models.layers.HDA` trees that halve it once more each;
+    levels 3 to 5 hand their pooled input to their last node. A level of stride ``s`` is
+    ``ceil(H / s)`` high: every image size works.
+
+    Source: "Deep Layer Aggregation", https://arxiv.org/abs/1707.06484, Table 1. Parameter names are
+    the released ones. Loading a released file drops, by name, the classifier, the projections that
+    the released trees compute and throw away, and levels that were not built.
+
+    Args:
+        arch (str | dict): ``'34'``, ``'46_c'``, ``'46x_c'``, ``'60'``, ``'60x'``, ``'60x_c'``,
+            ``'102'``, ``'102x'``, ``'102x2'``, ``'169'``, ``'60_res2net'`` or ``'60_res2next'``; or a
+            dict with
+
+            - ``block`` (str | Callable): ``'basic'``, ``'bottleneck'``, ``'split'``, ``'res2net'``,
+              or what builds a block (see ``layers/blocks.py``);
+            - ``block_args`` (dict): further arguments of the block. Default: none;
+            - ``depths`` (Sequence[int]): convolutions in levels 0 and 1, tree depths of levels 2-5;
+            - ``channels`` (Sequence[int]): channels of levels 0-5;
+            - ``residual`` (bool): residual nodes. Default: False.
+
+            Default: ``'34'``.
+        in_channels (int): Channels of the image. Default: 3.
+        out_indices (Sequence[int]): Levels to return, ascending. Those past the last are not built.
+            Default: ``(2, 3, 4, 5)``, strides 4 to 32.
+        output_stride (int): 32, 16 or 8: the stride that no level exceeds. Dilation takes the place
+            of the later strides so that the network computes the same function, more densely:
+            every second (fourth) value is what stride 32 gives. Default: 32.
+        frozen_stages (int): Levels 0 to ``frozen_stages``, and the 7x7 convolution before them, take
+            no gradient and keep their batch-norm statistics. Default: -1, none.
+        norm_eval (bool): Keep all batch norms in evaluation mode while training. Default: False.
+        with_cp (bool): Keep each level's input only and recompute the rest in backward: a third more
+            time for a fraction of the memory, the same result. Default: False.
+        conv_cfg (dict, optional): Convolutions. Default: plain.
+        norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
+        act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
+        init_cfg (dict | list[dict], optional): Initialization. ``dict(type='Pretrained',
+            checkpoint=PATH_OR_URL)`` takes the authors' files, timm's (pickle or safetensors) and
+            those of this project; ``checkpoint='timm'`` fetches the published weights of ``arch``.
+            Default, and what a checkpoint lacks: the paper's, normal with variance
+            2 / (k^2 out_channels).
+
+    Raises:
+        ValueError: If an argument is impossible; the message names it and what would be right.
+
+    Example:
+        >>> import torch
+        >>> from mmdla.models import DLA
+        >>> model = DLA('34').eval()
+        >>> for level in model(torch.rand(1, 3, 225, 401)):
+        ...     print(tuple(level.shape))
+        (1, 64, 57, 101)
+        (1, 128, 29, 51)
+        (1, 256, 15, 26)
+        (1, 512, 8, 13)
+    """
+
+    arch_settings = {
+        '34': dict(block='basic', depths=(1, 1, 1, 2, 2, 1), channels=(16, 32, 64, 128, 256, 512)),
+        '46_c': dict(block='bottleneck', depths=(1, 1, 1, 2, 2, 1), channels=COMPACT),
+        '46x_c': dict(block='split', depths=(1, 1, 1, 2, 2, 1), channels=COMPACT),
+        '60x_c': dict(block='split', depths=(1, 1, 1, 2, 3, 1), channels=COMPACT),
+        '60': dict(block='bottleneck', depths=(1, 1, 1, 2, 3, 1), channels=LARGE),
+        '60x': dict(block='split', depths=(1, 1, 1, 2, 3, 1), channels=LARGE),
+        '102': dict(block='bottleneck', depths=(1, 1, 1, 3, 4, 1), channels=LARGE, residual=True),
+        '102x': dict(block='split', depths=(1, 1, 1, 3, 4, 1), channels=LARGE, residual=True),
+        '102x2': dict(
+            block='split',
+            block_args=dict(groups=64),
+            depths=(1, 1, 1, 3, 4, 1),
+            channels=LARGE,
+            residual=True,
+        ),
+        '169': dict(block='bottleneck', depths=(1, 1, 2, 3, 5, 1), channels=LARGE, residual=True),
+        '60_res2net': dict(block='res2net', depths=(1, 1, 1, 2, 3, 1), channels=LARGE),
+        '60_res2next': dict(
+            block='res2net',
+            block_args=dict(groups=8, base_width=4),
+            depths=(1, 1, 1, 2, 3, 1),
+            channels=LARGE,
+        ),
+    }
+    # timm's copies of the published ImageNet weights (BSD-3-Clause), for configs to name.
+    pretrained_urls = {arch: TIMM.format(f'dla{arch}') for arch in arch_settings}
+
+    def __init__(
+        self,
+        arch: str | dict = '34',
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (2, 3, 4, 5),
+        output_stride: int = 32,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = dict(type='BN'),
+        act_cfg: dict = dict(type='ReLU'),
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        settings = self._settings(arch)
+        pretrained, others = split_pretrained(init_cfg)
+        super().__init__(others or PAPER_INIT)
+        self.pretrained = pretrained
+        if pretrained and pretrained['checkpoint'] == 'timm':
+            if not isinstance(arch, str):
+                raise ValueError("init_cfg: checkpoint='timm' needs an arch with a name, not a dict")
+            self.pretrained['checkpoint'] = self.pretrained_urls[arch]
+        self.arch = settings
+        depths, self.channels = settings['depths'], settings['channels']
+        self.out_indices = self._check_out_indices(out_indices, len(depths))
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f'output_stride={output_stride}: must be 8, 16 or 32')
+        last_built = self.out_indices[-1]
+        if frozen_stages not in range(-1, last_built + 1):
+            raise ValueError(
+                f'frozen_stages={frozen_stages}: must be from -1 (none) to {last_built}, the last '
+                f'level that out_indices={self.out_indices} has built'
+            )
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+
+        convs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+        layers = dict(convs, act_cfg=act_cfg)
+        block = settings['block']
+        block = BLOCKS[block] if isinstance(block, str) else block
+        block = partial(block, **settings['block_args'], **layers)
+        node = partial(AggregationNode, residual=settings['residual'], **layers)
+
+        width = self.channels[0]
+        self.base_layer = conv_norm_act(in_channels, width, 7, **layers)
+        stride, dilation = 1, 1
+        for i, (depth, out_channels) in enumerate(zip(depths, self.channels)):
+            if i > last_built:
+                break
+            level_stride = 1 if i == 0 else 2
+            first_dilation = dilation
+            if stride * level_stride > output_stride:
+                level_stride, dilation = 1, dilation * 2
+            stride *= level_stride
+            if i < 2:
+                level = self._conv_level(width, out_channels, depth, level_stride, layers)
+            else:
+                level = HDA(
+                    depth,
+                    block,
+                    width,
+                    out_channels,
+                    stride=level_stride,
+                    dilation=dilation,
+                    first_dilation=first_dilation,
+                    aggregate_input=i > 2,
+                    node=node,
+                    **convs,
+                )
+            self.add_module(f'level{i}', level)
+            width = out_channels
+        self._freeze()
+
+    @classmethod
+    def _settings(cls, arch: str | dict) -> dict:
+        """A copy of the table's entry, or of the dict given, complete and checked."""
+        if isinstance(arch, str):
+            if arch not in cls.arch_settings:
+                raise ValueError(f'arch={arch!r}: must be one of {sorted(cls.arch_settings)} or a dict')
+            arch = cls.arch_settings[arch]
+        known = {'block', 'depths', 'channels', 'block_args', 'residual'}
+        missing, unknown = {'block', 'depths', 'channels'} - set(arch), set(arch) - known
+        if missing or unknown:
+            raise ValueError(
+                f'arch={dict(arch)}: a dict has the keys block, depths and channels, and may have '
+                f'block_args and residual; missing: {sorted(missing)}, unknown: {sorted(unknown)}'
+            )
+        settings = dict(block_args={}, residual=False) | copy.deepcopy(dict(arch))
+        if isinstance(settings['block'], str) and settings['block'] not in BLOCKS:
+            raise ValueError(
+                f"arch['block']={settings['block']!r}: must be one of {sorted(BLOCKS)} or a callable"
+            )
+        for key in ('depths', 'channels'):
+            values = settings[key] = tuple(settings[key])
+            if len(values) != 6 or not all(isinstance(v, int) and v > 0 for v in values):
+                raise ValueError(
+                    f'arch[{key!r}]={values}: must be six positive integers, one for each of levels '
+                    '0 to 5'
+                )
+        return settings
+
+    @staticmethod
+    def _check_out_indices(out_indices: Sequence[int], levels: int) -> tuple[int, ...]:
+        indices = tuple(out_indices)
+        ascending = indices == tuple(sorted(set(indices)))
+        if not indices or not ascending or not all(i in range(levels) for i in indices):
+            raise ValueError(
+                f'out_indices={indices}: must be levels from 0 to {levels - 1}, in ascending order, '
+                'none twice'
+            )
+        return indices
+
+    @staticmethod
+    def _conv_level(
+        in_channels: int, out_channels: int, convs: int, stride: int, layers: dict
+    ) -> nn.Sequential:
+        """Level 0 or 1: 3x3 convolutions, the first with the stride."""
+        level = conv_norm_act(in_channels, out_channels, 3, stride, **layers)
+        for _ in range(convs - 1):
+            level.extend(conv_norm_act(out_channels, out_channels, 3, **layers))
+        return level
+
+    def _levels(self) -> list[tuple[int, nn.Module]]:
+        """The levels that were built, with their numbers."""
+        return [(i, getattr(self, f'level{i}')) for i in range(self.out_indices[-1] + 1)]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of the levels in ``out_indices``, shallowest first.
+
+        Args:
+            x (Tensor): Images, (N, in_channels, H, W).
+        """
+        run = recompute if self.with_cp and torch.is_grad_enabled() else _call
+        x = run(self.base_layer, x)
+        outs = []
+        for i, level in self._levels():
+            x = run(level, x)
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
+
+    def init_weights(self) -> None:
+        """Initialize; a ``Pretrained`` entry is read by :mod:`mmdla.checkpoints`."""
+        first = not self.is_init
+        super().init_weights()
+        if self.pretrained is not None and first:
+            load_pretrained(self, **self.pretrained)
+
+    def train(self, mode: bool = True) -> DLA:
+        """Set the mode, keeping frozen levels and, with ``norm_eval``, batch norms as they are."""
+        super().train(mode)
+        self._freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze(self) -> None:
+        for i, module in [(0, self.base_layer), *self._levels()]:
+            if i <= self.frozen_stages:
+                module.eval()
+                module.requires_grad_(False)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter, for layer-wise learning-rate decay in mmpretrain.
+
+        The 7x7 convolution is layer 0, level ``i`` layer ``i + 1``, and what follows the backbone
+        comes last.
+
+        Args:
+            param_name (str): Name of a parameter of the whole model.
+            prefix (str): Prefix of the backbone's parameters. Default: ``''``.
+
+        Returns:
+            tuple[int, int]: Its depth, and the number of depths.
+        """
+        after = self.out_indices[-1] + 2
+        if not param_name.startswith(prefix):
+            return after, after + 1
+        name = param_name[len(prefix) :].split('.')[0]
+        return (0 if name == 'base_layer' else int(name.removeprefix('level')) + 1), after + 1
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        dropped = ('fc.', *(f'level{i}.' for i in range(self.out_indices[-1] + 1, 6)))
+        for key in [k for k in state_dict if k.startswith(prefix)]:
+            if key[len(prefix) :].startswith(dropped):
+                del state_dict[key]
+        super()._load_from_state_dict(state_dict, prefix, *args)

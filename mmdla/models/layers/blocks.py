@@ -1,0 +1,218 @@
+"""The residual blocks ``B`` that the trees aggregate.
+
+Each is built as ``Block(in_channels, out_channels, stride, dilation, first_dilation)`` and called as
+``block(x, shortcut)``. The tree pools and projects the shortcut, because it aggregates the pooled
+input too; without one the block adds its own input.
+
+``first_dilation`` is the dilation of the block's first 3x3 convolution. It differs from ``dilation``
+where dilation takes a stride's place: the convolution that had the stride still sees undilated
+input, those after it see input that is now twice as dense.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .conv import ACT_CFG, NORM_CFG, act, conv, norm
+
+
+class BasicBlock(nn.Module):
+    r"""Two 3x3 convolutions, :math:`y = \sigma(W_2 \sigma(W_1 x) + s)`.
+
+    Normalization after each convolution is left out of the equations here.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        stride (int): Stride of the first convolution. Default: 1.
+        dilation (int): Dilation. Default: 1.
+        first_dilation (int, optional): Dilation of the first 3x3 convolution. Default: ``dilation``.
+        conv_cfg (dict, optional): Convolution. Default: plain.
+        norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
+        act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
+
+    Source: He et al., 2016; released ``dla.py``, ``BasicBlock``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        dilation: int = 1,
+        first_dilation: int | None = None,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = NORM_CFG,
+        act_cfg: dict = ACT_CFG,
+    ):
+        super().__init__()
+        first_dilation = first_dilation or dilation
+        self.conv1 = conv(in_channels, out_channels, 3, stride, first_dilation, conv_cfg=conv_cfg)
+        self.bn1 = norm(out_channels, norm_cfg)
+        self.conv2 = conv(out_channels, out_channels, 3, 1, dilation, conv_cfg=conv_cfg)
+        self.bn2 = norm(out_channels, norm_cfg)
+        self.act = act(act_cfg)
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        shortcut = x if shortcut is None else shortcut
+        y = self.act(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        y += shortcut
+        return self.act(y)
+
+
+class Bottleneck(nn.Module):
+    r"""1x1, 3x3 and 1x1 convolution, :math:`y = \sigma(W_3 \sigma(W_2 \sigma(W_1 x)) + s)`.
+
+    The inner width is ``out_channels / 2`` with one group. :class:`SplitBottleneck` is the same with
+    several groups.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        stride (int): Stride of the 3x3 convolution. Default: 1.
+        dilation (int): Dilation. Default: 1.
+        first_dilation (int, optional): Dilation of the 3x3 convolution. Default: ``dilation``.
+        conv_cfg (dict, optional): Convolution. Default: plain.
+        norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
+        act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
+
+    Source: released ``dla.py``, ``Bottleneck``.
+    """
+
+    groups = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        dilation: int = 1,
+        first_dilation: int | None = None,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = NORM_CFG,
+        act_cfg: dict = ACT_CFG,
+    ):
+        super().__init__()
+        width = self.inner_width(out_channels)
+        first_dilation = first_dilation or dilation
+        self.conv1 = conv(in_channels, width, 1, conv_cfg=conv_cfg)
+        self.bn1 = norm(width, norm_cfg)
+        self.conv2 = conv(width, width, 3, stride, first_dilation, self.groups, conv_cfg=conv_cfg)
+        self.bn2 = norm(width, norm_cfg)
+        self.conv3 = conv(width, out_channels, 1, conv_cfg=conv_cfg)
+        self.bn3 = norm(out_channels, norm_cfg)
+        self.act = act(act_cfg)
+
+    def inner_width(self, out_channels: int) -> int:
+        """Channels of the 3x3 convolution."""
+        return out_channels // 2
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        shortcut = x if shortcut is None else shortcut
+        y = self.act(self.bn1(self.conv1(x)))
+        y = self.act(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        y += shortcut
+        return self.act(y)
+
+
+class SplitBottleneck(Bottleneck):
+    """Bottleneck whose 3x3 convolution is split into groups: the "X" of DLA-X.
+
+    The inner width is ``out_channels * groups / 32``.
+
+    Args:
+        groups (int): Groups of the 3x3 convolution. Default: 32.
+
+    The other arguments are :class:`Bottleneck`'s.
+
+    Source: Section 4.1 (after ResNeXt); released ``dla.py``, ``BottleneckX``.
+    """
+
+    def __init__(self, *args, groups: int = 32, **kwargs):
+        self.groups = groups
+        super().__init__(*args, **kwargs)
+
+    def inner_width(self, out_channels: int) -> int:
+        return out_channels * self.groups // 32
+
+
+class Res2NetBlock(nn.Module):
+    r"""Bottleneck whose 3x3 convolution is a cascade over ``scale`` slices of the channels.
+
+    With slices :math:`x_1 \dots x_s` of the first convolution's output,
+    :math:`y_i = \sigma(W_i (x_i + y_{i-1}))`, :math:`y_1 = \sigma(W_1 x_1)` and :math:`y_s = x_s`.
+    In a block with a stride (or dilation in its place) the slices are not added and the last one is
+    average-pooled.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        stride (int): Stride of the 3x3 convolutions. Default: 1.
+        dilation (int): Dilation. Default: 1.
+        first_dilation (int, optional): Dilation of the 3x3 convolutions. Default: ``dilation``.
+        scale (int): Number of slices, 2 or more. Default: 4.
+        groups (int): Groups of each 3x3 convolution. Default: 1.
+        base_width (int): Width of a slice and group at 64 channels, before halving. Default: 28.
+        conv_cfg (dict, optional): Convolution. Default: plain.
+        norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
+        act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
+
+    Source: Gao et al., "Res2Net", 2019; the weights are timm's ``dla60_res2net`` and
+    ``dla60_res2next``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        dilation: int = 1,
+        first_dilation: int | None = None,
+        scale: int = 4,
+        groups: int = 1,
+        base_width: int = 28,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = NORM_CFG,
+        act_cfg: dict = ACT_CFG,
+    ):
+        super().__init__()
+        self.stride = stride
+        self.pool_dilation = first_dilation = first_dilation or dilation
+        self.is_first = stride > 1 or first_dilation != dilation
+        self.width = width = out_channels * base_width // 64 * groups // 2
+        self.conv1 = conv(in_channels, width * scale, 1, conv_cfg=conv_cfg)
+        self.bn1 = norm(width * scale, norm_cfg)
+        self.convs = nn.ModuleList(
+            conv(width, width, 3, stride, first_dilation, groups, conv_cfg=conv_cfg)
+            for _ in range(scale - 1)
+        )
+        self.bns = nn.ModuleList(norm(width, norm_cfg) for _ in range(scale - 1))
+        self.conv3 = conv(width * scale, out_channels, 1, conv_cfg=conv_cfg)
+        self.bn3 = norm(out_channels, norm_cfg)
+        self.act = act(act_cfg)
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        shortcut = x if shortcut is None else shortcut
+        *slices, last = self.act(self.bn1(self.conv1(x))).split(self.width, 1)
+        outs: list[Tensor] = []
+        for piece, conv3x3, bn in zip(slices, self.convs, self.bns):
+            if outs and not self.is_first:
+                piece = piece + outs[-1]
+            outs.append(self.act(bn(conv3x3(piece))))
+        outs.append(self._average(last) if self.is_first else last)
+        y = self.bn3(self.conv3(torch.cat(outs, 1)))
+        y += shortcut
+        return self.act(y)
+
+    def _average(self, x: Tensor) -> Tensor:
+        """Mean of the 3x3 neighbourhood that the convolutions beside it see."""
+        if self.pool_dilation == 1:
+            return F.avg_pool2d(x, 3, self.stride, 1)
+        # PyTorch's average pooling has no dilation; a convolution with 1/9 everywhere is the same.
+        d = self.pool_dilation
+        kernel = x.new_full((x.shape[1], 1, 3, 3), 1 / 9)
+        return F.conv2d(x, kernel, padding=d, dilation=d, groups=x.shape[1])

@@ -1,0 +1,91 @@
+"""Convolution, normalization and activation, built from OpenMMLab configs."""
+
+from __future__ import annotations
+
+import math
+
+from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
+from torch import nn
+
+NORM_CFG = dict(type='BN')
+ACT_CFG = dict(type='ReLU')
+# Section 4 and released code: normal weights of variance 2 / (k^2 out_channels), batch norm 1 and 0.
+PAPER_INIT = [
+    dict(type='Kaiming', layer='Conv2d', mode='fan_out', nonlinearity='relu'),
+    dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1, bias=0),
+]
+# Activations that have an `inplace` argument; in place they cost no memory.
+_INPLACE = {'ReLU', 'LeakyReLU', 'RReLU', 'ReLU6', 'ELU', 'SiLU', 'Mish', 'Hardswish', 'HSwish'}
+
+
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+    conv_cfg: dict | None = None,
+) -> nn.Module:
+    """Convolution of odd kernel size, padded so that stride 1 keeps the size."""
+    return build_conv_layer(
+        conv_cfg,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        groups=groups,
+        bias=bias,
+    )
+
+
+def norm(channels: int, norm_cfg: dict = NORM_CFG) -> nn.Module:
+    """Normalization layer of ``channels`` channels.
+
+    Group norm gets as many of its groups as divide the channels: the networks begin with 16, and
+    mmdet3d's DLANet halves its 32 groups there too.
+    """
+    if norm_cfg['type'] == 'GN':
+        norm_cfg = norm_cfg | dict(num_groups=math.gcd(norm_cfg['num_groups'], channels))
+    return build_norm_layer(norm_cfg, channels)[1]
+
+
+def act(act_cfg: dict = ACT_CFG) -> nn.Module:
+    """Activation, in place where its type can be unless the config says otherwise."""
+    if act_cfg['type'] in _INPLACE:
+        act_cfg = dict(inplace=True) | act_cfg
+    return build_activation_layer(act_cfg)
+
+
+def conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    stride: int = 1,
+    dilation: int = 1,
+    conv_cfg: dict | None = None,
+    norm_cfg: dict = NORM_CFG,
+) -> nn.Sequential:
+    """Convolution without bias and its normalization, named ``0`` and ``1``."""
+    return nn.Sequential(
+        conv(in_channels, out_channels, kernel_size, stride, dilation, conv_cfg=conv_cfg),
+        norm(out_channels, norm_cfg),
+    )
+
+
+def conv_norm_act(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    stride: int = 1,
+    dilation: int = 1,
+    conv_cfg: dict | None = None,
+    norm_cfg: dict = NORM_CFG,
+    act_cfg: dict = ACT_CFG,
+) -> nn.Sequential:
+    """Convolution without bias, normalization, activation: ``0``, ``1``, ``2``."""
+    layers = conv_norm(in_channels, out_channels, kernel_size, stride, dilation, conv_cfg, norm_cfg)
+    return layers.append(act(act_cfg))

@@ -1,0 +1,106 @@
+"""Learned and plain bilinear upsampling by whole factors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def bilinear_kernel(factor: int) -> Tensor:
+    """Kernel (2f, 2f) with which a transposed convolution of stride f interpolates bilinearly.
+
+    Source: Section 4.2 ("initialized to bilinear"); Long et al., "Fully Convolutional Networks".
+    """
+    size = 2 * factor
+    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
+    line = 1 - (torch.arange(size) / factor - centre).abs()
+    return torch.outer(line, line)
+
+
+class LearnedUpsample(nn.ConvTranspose2d):
+    """Depthwise transposed convolution that begins as bilinear interpolation.
+
+    Kernel 2f, stride f, padding f // 2, no bias. Outside the map it sees zeros, so the borders of
+    its output are darker than an interpolation's. For odd factors it gives one row and column more
+    than ``f`` times the input; :func:`match_size` cuts it.
+
+    Args:
+        channels (int): Channels, each upsampled by its own kernel.
+        factor (int): ``f``, 2 or more.
+
+    Source: released ``dla_up.py``, ``IDAUp``.
+    """
+
+    def __init__(self, channels: int, factor: int):
+        self.factor = factor
+        super().__init__(
+            channels,
+            channels,
+            2 * factor,
+            stride=factor,
+            padding=factor // 2,
+            groups=channels,
+            bias=False,
+        )
+
+    def reset_parameters(self) -> None:
+        with torch.no_grad():
+            self.weight.copy_(bilinear_kernel(self.factor).expand_as(self.weight))
+
+    def init_weights(self) -> None:
+        """Start from bilinear interpolation; mmengine calls this."""
+        self.reset_parameters()
+
+
+class BilinearUpsample(nn.Module):
+    """Bilinear interpolation by a factor, without parameters.
+
+    Equals a fresh :class:`LearnedUpsample` away from the borders, where it repeats the edge.
+
+    Args:
+        factor (int): 2 or more.
+    """
+
+    def __init__(self, factor: int):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=self.factor, mode='bilinear', align_corners=False)
+
+    def extra_repr(self) -> str:
+        return f'factor={self.factor}'
+
+
+def match_size(x: Tensor, size: tuple[int, int], slack: int) -> Tensor:
+    """Give an upsampled map the size of the skip it meets.
+
+    A level of stride f is ``ceil(H / f)`` high (or ``floor``, in some backbones), so ``f`` times its
+    height is up to ``f - 1`` off. What is too much at the bottom and right is cut, what is missing
+    repeats the edge: both leave every pixel where it was.
+
+    Args:
+        x (Tensor): Upsampled map, (N, C, H, W).
+        size (tuple[int, int]): Height and width wanted.
+        slack (int): Difference, in pixels, that rounding explains.
+
+    Returns:
+        Tensor: (N, C, *size).
+
+    Raises:
+        ValueError: If the sizes differ by more than ``slack``.
+    """
+    height, width = x.shape[2:]
+    down, right = size[0] - height, size[1] - width
+    if down == 0 and right == 0:
+        return x
+    if max(abs(down), abs(right)) > slack:
+        raise ValueError(
+            f'a feature map is {height}x{width} after upsampling and meets one of '
+            f'{size[0]}x{size[1]}: rounding explains {slack} pixels at the most; are the strides given '
+            'to IDA-up those of the backbone?'
+        )
+    if down > 0 or right > 0:
+        x = F.pad(x, (0, max(right, 0), 0, max(down, 0)), mode='replicate')
+    return x[..., : size[0], : size[1]]

@@ -1,0 +1,5 @@
+"""Necks."""
+
+from .ida_up import IDAUp, IDAUpStep
+
+__all__ = ['IDAUp', 'IDAUpStep']

@@ -1,0 +1,207 @@
+"""Iterative deep aggregation that upsamples: the decoder of dense-prediction DLA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..layers import (
+    IDA,
+    AggregationNode,
+    BilinearUpsample,
+    LearnedUpsample,
+    match_size,
+    recompute,
+)
+from ..layers.conv import PAPER_INIT, conv_norm_act
+
+
+class IDAUpStep(IDA):
+    r"""Project, upsample, aggregate: IDA over maps of different strides and widths.
+
+    Each input but those already of ``out_channels`` is projected by a 1x1 convolution, each but the
+    first is upsampled to the first one's size, and all are aggregated iteratively.
+
+    Args:
+        in_channels (Sequence[int]): Channels of the inputs, shallowest first.
+        out_channels (int): Channels of everything aggregated.
+        factors (Sequence[int]): Upsampling factor of each input; the first is 1.
+        upsample (str): ``'deconv'`` or ``'bilinear'``.
+        kernel_size (int): Of the nodes. Default: 3.
+        layers (dict): ``conv_cfg``, ``norm_cfg`` and ``act_cfg``. Default: none, the defaults.
+
+    Source: Section 4.2; released ``dla_up.py``, ``IDAUp``, whose names its parameters have.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        factors: Sequence[int],
+        upsample: str = 'deconv',
+        kernel_size: int = 3,
+        layers: dict = {},
+    ):
+        node = partial(AggregationNode, kernel_size=kernel_size, names=('0', '1'), **layers)
+        super().__init__([out_channels] * len(in_channels), out_channels, node)
+        self.factors = tuple(factors)
+        for i, (channels, factor) in enumerate(zip(in_channels, factors)):
+            project = nn.Identity()
+            if channels != out_channels:
+                project = conv_norm_act(channels, out_channels, **layers)
+            up = nn.Identity()
+            if factor > 1:
+                learned = upsample == 'deconv'
+                up = LearnedUpsample(out_channels, factor) if learned else BilinearUpsample(factor)
+            self.add_module(f'proj_{i}', project)
+            self.add_module(f'up_{i}', up)
+
+    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Aggregate; see :meth:`mmdla.models.layers.IDA.forward`."""
+        size = inputs[0].shape[2:]
+        merged = []
+        for i, (x, factor) in enumerate(zip(inputs, self.factors)):
+            x = getattr(self, f'up_{i}')(getattr(self, f'proj_{i}')(x))
+            merged.append(match_size(x, size, slack=factor - 1) if i else x)
+        return super().forward(merged)
+
+
+@MODELS.register_module()
+class IDAUp(BaseModule):
+    r"""IDA-up: feature maps of several strides, aggregated at the shallowest one's stride.
+
+    Two forms. ``'nested'`` is the released code's: one IDA after another over growing suffixes of the
+    levels, deepest first, the widths shrinking to the shallowest level's. With levels
+    :math:`l_1 \dots l_n`, step :math:`i = 1 \dots n - 1` replaces the last :math:`i` of them by the
+    partial aggregations of :math:`(l_{n-i}, \dots, l_n)`. ``'single'`` is the paper's text: every
+    level is projected to 32 channels and upsampled, and one IDA merges them.
+
+    Args:
+        in_channels (Sequence[int]): Channels of the levels, shallowest first; two or more.
+        strides (Sequence[int], optional): Their strides, each a multiple of the one before (equal
+            ones, from a dilated backbone, are fine). Default: each twice the one before.
+        form (str): ``'nested'`` or ``'single'``. Default: ``'nested'``.
+        out_channels (int, optional): Width of ``'single'``. ``'nested'`` has the shallowest level's.
+            Default: 32 for ``'single'``.
+        upsample (str): ``'deconv'``, learned depthwise transposed convolution that begins as bilinear
+            interpolation, or ``'bilinear'``, interpolation. Default: ``'deconv'``.
+        node_kernel (int): Kernel of the nodes. Default: 3.
+        with_cp (bool): Recompute each aggregation in backward instead of keeping what is inside.
+            Default: False.
+        conv_cfg (dict, optional): Convolutions. Default: plain.
+        norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
+        act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
+        init_cfg (dict | list[dict], optional): Default: the paper's, normal with variance
+            2 / (k^2 out_channels); upsampling bilinear.
+
+    Raises:
+        ValueError: If an argument is impossible; the message names it and what would be right.
+
+    Source: Section 4.2, Figure 4; released ``dla_up.py``, ``DLAUp``, whose names the parameters of
+    ``'nested'`` have.
+
+    Example:
+        >>> import torch
+        >>> from mmdla.models import IDAUp
+        >>> neck = IDAUp([64, 128, 256, 512])
+        >>> levels = [torch.rand(1, c, *s) for c, s in zip(
+        ...     (64, 128, 256, 512), ((57, 101), (29, 51), (15, 26), (8, 13)))]
+        >>> [tuple(x.shape) for x in neck(levels)]
+        [(1, 64, 57, 101)]
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        strides: Sequence[int] | None = None,
+        form: str = 'nested',
+        out_channels: int | None = None,
+        upsample: str = 'deconv',
+        node_kernel: int = 3,
+        with_cp: bool = False,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = dict(type='BN'),
+        act_cfg: dict = dict(type='ReLU'),
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        super().__init__(init_cfg or PAPER_INIT)
+        self.in_channels = channels = tuple(in_channels)
+        if len(channels) < 2:
+            raise ValueError(f'in_channels={channels}: aggregation needs two levels or more')
+        if strides is None:
+            strides = [2**i for i in range(len(channels))]
+        self.strides = self._check_strides(tuple(strides), len(channels))
+        if form not in ('nested', 'single'):
+            raise ValueError(f"form={form!r}: must be 'nested' (released) or 'single' (the text's)")
+        if upsample not in ('deconv', 'bilinear'):
+            raise ValueError(f"upsample={upsample!r}: must be 'deconv' or 'bilinear'")
+        if node_kernel % 2 == 0:
+            raise ValueError(f'node_kernel={node_kernel}: must be odd')
+        if form == 'nested' and out_channels not in (None, channels[0]):
+            raise ValueError(
+                f"out_channels={out_channels}: form='nested' ends with the shallowest level's "
+                f'{channels[0]} channels; leave out_channels out'
+            )
+        self.form = form
+        self.with_cp = with_cp
+        step = partial(
+            IDAUpStep,
+            upsample=upsample,
+            kernel_size=node_kernel,
+            layers=dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg),
+        )
+        if form == 'single':
+            self.out_channels = out_channels or 32
+            factors = [s // self.strides[0] for s in self.strides]
+            self.ida_0 = step(channels, self.out_channels, factors)
+            return
+        self.out_channels = channels[0]
+        widths, strides = list(channels), list(self.strides)
+        for i in range(len(channels) - 1):
+            first = len(channels) - 2 - i
+            factors = [s // strides[first] for s in strides[first:]]
+            self.add_module(f'ida_{i}', step(widths[first:], channels[first], factors))
+            # What this step leaves behind has its width and stride.
+            widths[first:] = [channels[first]] * len(widths[first:])
+            strides[first:] = [strides[first]] * len(strides[first:])
+
+    @staticmethod
+    def _check_strides(strides: tuple[int, ...], levels: int) -> tuple[int, ...]:
+        if len(strides) != levels:
+            raise ValueError(f'strides={strides}: must be {levels}, one for each of in_channels')
+        if any(s % previous for previous, s in pairwise(strides)):
+            raise ValueError(f'strides={strides}: must ascend, each a multiple of the one before')
+        return strides
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
+        """Aggregate the levels.
+
+        Args:
+            inputs (Sequence[Tensor]): The levels, shallowest first.
+
+        Returns:
+            tuple[Tensor]: One map, (N, out_channels, H, W) of the shallowest level's size.
+        """
+        if len(inputs) != len(self.in_channels):
+            raise ValueError(
+                f'IDA-up got {len(inputs)} feature maps and was built for {len(self.in_channels)}'
+            )
+        if self.form == 'single':
+            return (self._run(self.ida_0, list(inputs))[-1],)
+        levels = list(inputs)
+        for i in range(len(levels) - 1):
+            first = len(levels) - 2 - i
+            # The first output is the level itself; the others take the deeper levels' places.
+            levels[first + 1 :] = self._run(getattr(self, f'ida_{i}'), levels[first:])[1:]
+        return (levels[-1],)
+
+    def _run(self, step: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+        if self.with_cp and torch.is_grad_enabled():
+            return recompute(step, inputs)
+        return step(inputs)
