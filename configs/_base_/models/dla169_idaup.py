@@ -1,0 +1,3 @@
+# DLA-169 with IDA-up at output stride 2 (2s)
+_base_ = 'dla34_idaup.py'
+model = dict(backbone=dict(arch='169'), decode_head=dict(in_channels=[32, 128, 256, 512, 1024]))

@@ -1,0 +1,21 @@
+"""Deep Layer Aggregation and Dilated Residual Networks for OpenMMLab.
+
+Importing this package makes its classes known to the registries: ``type='DLA'`` works in the configs
+of mmseg, mmpretrain and mmdet. ``type='mmdla.DLA'`` works without.
+"""
+
+from importlib.util import find_spec
+
+__version__ = '0.1.0'
+
+for _library in ('mmengine', 'mmcv'):
+    if find_spec(_library) is None:
+        raise ImportError(
+            f"mmdla needs {_library}, which is not installed: pip install 'mmdla[onedl]', or the "
+            'OpenMMLab libraries of your choice (docs/install.md)'
+        )
+
+from . import engine, models  # noqa: E402, F401
+from .registry import extend_libraries  # noqa: E402
+
+extend_libraries()

@@ -1,0 +1,77 @@
+"""CamVid, the 11-class split of SegNet and of the DLA paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS as MMSEG_DATASETS
+
+from ..registry import DATASETS
+from ..utils.data_checks import check_pairs
+
+
+@DATASETS.register_module()
+@MMSEG_DATASETS.register_module()
+class CamVidDataset(BaseSegDataset):
+    """CamVid: 367, 101 and 233 frames of 480x360, 11 classes.
+
+    In SegNet's folder layout ``train``, ``trainannot``, ``val``, ``valannot``, ``test``,
+    ``testannot``: an image and its labels have the same stem. Label 11 is void and read as 255.
+
+    Args:
+        img_suffix (str | Sequence[str]): What image names may end in. Default: ``('.png', '.jpg',
+            '.jpeg')``.
+        seg_map_suffix (str): What label names end in. Default: ``'.png'``.
+        **kwargs: Of :class:`mmseg.datasets.BaseSegDataset`.
+
+    Raises:
+        DataFolderError: If a folder is missing, empty, or an image has no labels.
+    """
+
+    METAINFO = dict(
+        classes=(
+            'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car',
+            'pedestrian', 'bicyclist',
+        ),
+        palette=[
+            [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222],
+            [128, 128, 0], [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
+        ],
+    )  # fmt: skip
+    VOID = 11
+
+    def __init__(
+        self,
+        img_suffix: str | Sequence[str] = ('.png', '.jpg', '.jpeg'),
+        seg_map_suffix: str = '.png',
+        **kwargs,
+    ):
+        super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+
+    @classmethod
+    def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
+        """Old to new labels: void to 255, and a user's choice of classes as in mmseg."""
+        return {**(super().get_label_map(new_classes) or {}), cls.VOID: 255}
+
+    def load_data_list(self) -> list[dict]:
+        """Images and labels, in order of name."""
+        if self.ann_file:
+            return super().load_data_list()
+        suffixes = (self.img_suffix,) if isinstance(self.img_suffix, str) else self.img_suffix
+        pairs = check_pairs(
+            type(self).__name__,
+            self.data_root,
+            self.data_prefix['img_path'],
+            self.data_prefix.get('seg_map_path'),
+            suffixes,
+            self.seg_map_suffix,
+        )
+        common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
+        data_list = []
+        for image, labels in pairs:
+            info = dict(img_path=str(image), seg_fields=[], **common)
+            if labels is not None:
+                info['seg_map_path'] = str(labels)
+            data_list.append(info)
+        return data_list

@@ -1,0 +1,5 @@
+"""Transforms (mmseg)."""
+
+from .reflect import ReflectPad, ReflectRotate
+
+__all__ = ['ReflectPad', 'ReflectRotate']

@@ -1,0 +1,85 @@
+"""Rotation and padding that reflect the image and leave new label pixels void."""
+
+from __future__ import annotations
+
+import cv2
+import mmcv
+from mmcv.transforms import BaseTransform
+from mmseg.datasets.transforms import RandomRotate
+from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
+
+from ...registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+@MMSEG_TRANSFORMS.register_module()
+class ReflectRotate(RandomRotate):
+    """Rotate about the centre; what comes in from outside is the image reflected, and void.
+
+    mmseg's ``RandomRotate`` fills the corners with a constant.
+
+    Args:
+        degree (float | tuple[float, float]): Angles are drawn from +-degree, or from the range.
+        prob (float): Probability. Default: 1.
+        seg_pad_val (int): Label of what comes in. Default: 255.
+
+    Source: released ``data_transforms.py``, ``RandomRotate``.
+    """
+
+    def __init__(self, degree: float | tuple[float, float], prob: float = 1.0, seg_pad_val: int = 255):
+        super().__init__(prob=prob, degree=degree, seg_pad_val=seg_pad_val)
+
+    def transform(self, results: dict) -> dict:
+        """Rotate ``img`` and the maps in ``seg_fields``."""
+        rotate, degree = self.generate_degree()
+        if not rotate:
+            return results
+        results['img'] = mmcv.imrotate(results['img'], degree, border_mode='reflect_101')
+        for key in results.get('seg_fields', []):
+            results[key] = mmcv.imrotate(
+                results[key], degree, border_value=self.seg_pad_val, interpolation='nearest'
+            )
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(degree={self.degree}, prob={self.prob}, '
+            f'seg_pad_val={self.seg_pad_val})'
+        )
+
+
+@TRANSFORMS.register_module()
+@MMSEG_TRANSFORMS.register_module()
+class ReflectPad(BaseTransform):
+    """Pad an image that is smaller than the crop to come, on both sides, by reflection.
+
+    mmcv's ``Pad`` reflects the labels too, and pads to the right and bottom only.
+
+    Args:
+        size (tuple[int, int]): Height and width to reach; what is larger stays.
+        seg_pad_val (int): Label of what is added. Default: 255.
+
+    Source: released ``data_transforms.py``, ``RandomCrop``.
+    """
+
+    def __init__(self, size: tuple[int, int], seg_pad_val: int = 255):
+        self.size = tuple(size)
+        self.seg_pad_val = seg_pad_val
+
+    def transform(self, results: dict) -> dict:
+        """Pad ``img`` and the maps in ``seg_fields``; sets ``img_shape`` and ``pad_shape``."""
+        height, width = results['img'].shape[:2]
+        down, right = max(self.size[0] - height, 0), max(self.size[1] - width, 0)
+        if not (down or right):
+            return results
+        borders = (down // 2, down - down // 2, right // 2, right - right // 2)
+        results['img'] = cv2.copyMakeBorder(results['img'], *borders, cv2.BORDER_REFLECT_101)
+        for key in results.get('seg_fields', []):
+            results[key] = cv2.copyMakeBorder(
+                results[key], *borders, cv2.BORDER_CONSTANT, value=self.seg_pad_val
+            )
+        results['img_shape'] = results['pad_shape'] = results['img'].shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(size={self.size}, seg_pad_val={self.seg_pad_val})'

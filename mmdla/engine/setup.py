@@ -1,0 +1,149 @@
+"""What the tools share: arguments, and what is done to a config before the runner gets it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import os.path as osp
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..checkpoints import allow_plain_classes
+from ..utils.data_checks import check_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing share."""
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (work_dirs/CONFIG_NAME)')
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # Old launchers pass the rank as an argument.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='change settings of the config: key=value, key.subkey=value, key="[a,b]"',
+    )
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that the shared arguments speak of."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    name = osp.splitext(osp.basename(args.config))[0]
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
+    return cfg
+
+
+def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
+    """The runner of a config, once its data are found and it fits the machine.
+
+    Args:
+        cfg (Config): Changed in place, see :func:`fit_to_machine`.
+        splits (Sequence[str]): Data that will be read: ``'train'``, ``'val'``, ``'test'``.
+
+    Raises:
+        DataFolderError: If a data folder is missing or incomplete.
+    """
+    allow_plain_classes()
+    check_config(cfg, splits)
+    fit_to_machine(cfg, cfg.launcher)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def on_cpu() -> bool:
+    """Whether training runs on the CPU: no accelerator that mmengine would choose is there."""
+    from mmengine.device import get_device
+
+    return get_device() == 'cpu'
+
+
+def fit_to_machine(cfg: Config, launcher: str) -> None:
+    """Make a config written for GPUs run where there is none; elsewhere it stays as it is.
+
+    SyncBN, which PyTorch runs on GPUs only, becomes BN; process groups use gloo; the model is not
+    bound to a device number. Says in a line what it changed.
+
+    Args:
+        cfg (Config): Changed in place.
+        launcher (str): ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+    """
+    if not on_cpu():
+        return
+    if _replace_sync_bn(cfg._cfg_dict) and os.environ.get('RANK', '0') == '0':
+        print('No GPU here: SyncBN becomes BN.', flush=True)
+    if launcher == 'none':
+        return
+    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
+    wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
+    if launcher == 'pytorch' and not dist.is_initialized():
+        # mmengine binds the process to a GPU before it makes the group.
+        dist.init_process_group('gloo')
+
+
+def _replace_sync_bn(node) -> bool:
+    """Replace every ``type='SyncBN'`` below a node of the config; whether there was one."""
+    found = False
+    if isinstance(node, dict):
+        if node.get('type') in ('SyncBN', 'MMSyncBN'):
+            node['type'] = 'BN'
+            found = True
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return False
+    for child in node:
+        found |= _replace_sync_bn(child)
+    return found
+
+
+def enable_amp(optim_wrapper: ConfigDict) -> None:
+    """Turn on mixed precision: float16 with loss scaling on a GPU, bfloat16 on a CPU.
+
+    Args:
+        optim_wrapper (ConfigDict): ``cfg.optim_wrapper``, changed in place.
+
+    Raises:
+        ValueError: If its type is not mmengine's plain one.
+    """
+    kind = optim_wrapper.get('type', 'OptimWrapper')
+    if kind in ('AmpOptimWrapper', 'CPUAmpOptimWrapper'):
+        return
+    if kind != 'OptimWrapper':
+        raise ValueError(
+            f"--amp: needs optim_wrapper.type='OptimWrapper', but the config says {kind!r}"
+        )
+    if on_cpu():
+        optim_wrapper['type'] = 'CPUAmpOptimWrapper'
+    else:
+        optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+
+
+def device_name() -> str:
+    """Name of the processor that does the work, for reports."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        with open('/proc/cpuinfo') as info:
+            names = [line.split(':', 1)[1].strip() for line in info if line.startswith('model name')]
+    except OSError:
+        names = []
+    return f'{names[0] if names else "CPU"}, {torch.get_num_threads()} threads'

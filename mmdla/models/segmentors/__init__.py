@@ -1,0 +1,5 @@
+"""What goes around a segmentor (mmseg)."""
+
+from .seg_tta import LogProbTTAModel
+
+__all__ = ['LogProbTTAModel']

@@ -1,0 +1,1 @@
+"""Helpers that need torch and mmengine only."""

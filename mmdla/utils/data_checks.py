@@ -1,0 +1,153 @@
+"""Is the data there, and whole? Asked before training starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+GUIDE = 'docs/data.md'
+# Variable that sets each data set's root, and what its root holds.
+KNOWN = {
+    'CityscapesDataset': (
+        'CITYSCAPES_ROOT',
+        'leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and '
+        'gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png',
+    ),
+    'CamVidDataset': (
+        'CAMVID_ROOT',
+        '{train,val,test}/*.png (or .jpg) and {train,val,test}annot/*.png',
+    ),
+}
+
+
+class DataFolderError(FileNotFoundError):
+    """A data set's folder is missing or incomplete; the message says how to mend it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def _advice(dataset: str, data_root: str | None) -> str:
+    variable, holds = KNOWN.get(dataset, (None, None))
+    advice = f'{dataset} reads data_root={data_root!r}'
+    if variable:
+        advice += f', which holds {holds}; set {variable} to the folder that does'
+    return f'{advice}. How to get the data: {GUIDE}.'
+
+
+def check_pairs(
+    dataset: str,
+    data_root: str | None,
+    img_dir: str | os.PathLike,
+    ann_dir: str | os.PathLike | None,
+    img_suffixes: Sequence[str],
+    ann_suffix: str,
+) -> list[tuple[Path, Path | None]]:
+    """Images of a folder with their label maps.
+
+    Args:
+        dataset (str): Name of the data set's class.
+        data_root (str, optional): Its root, for the message.
+        img_dir (str | PathLike): Folder of the images, searched recursively.
+        ann_dir (str | PathLike, optional): Folder of the labels, built alike; none to not ask for any.
+        img_suffixes (Sequence[str]): What image names end in.
+        ann_suffix (str): What takes the suffix's place in the name of a label map.
+
+    Returns:
+        list[tuple[Path, Path | None]]: In order of name.
+
+    Raises:
+        DataFolderError: If a folder is missing, holds no image, or an image has no label map.
+    """
+    advice = _advice(dataset, data_root)
+    for folder, what in ((img_dir, 'images'), (ann_dir, 'labels')):
+        if folder is not None and not Path(folder).is_dir():
+            raise DataFolderError(f'The folder of {what} is missing: {folder}. {advice}')
+    images = {}
+    for path in sorted(Path(img_dir).rglob('*')):
+        suffix = next((s for s in img_suffixes if path.name.endswith(s)), None)
+        if suffix:
+            stem = path.relative_to(img_dir).as_posix()[: -len(suffix)]
+            if stem in images:
+                raise DataFolderError(
+                    f'{images[stem]} and {path} are the same image twice: keep one. {advice}'
+                )
+            images[stem] = path
+    if not images:
+        raise DataFolderError(
+            f'The folder of images holds none ending in {" or ".join(img_suffixes)}: {img_dir}. '
+            f'{advice}'
+        )
+    if ann_dir is None:
+        return [(path, None) for path in images.values()]
+    pairs = [(path, Path(ann_dir) / (stem + ann_suffix)) for stem, path in images.items()]
+    lacking = [path for path, labels in pairs if not labels.is_file()]
+    if lacking:
+        first = dict(pairs)[lacking[0]]
+        raise DataFolderError(
+            f'{len(lacking)} of {len(pairs)} images in {img_dir} have no label map; the first: {first} '
+            f'is missing. {advice}'
+        )
+    return pairs
+
+
+def check_config(cfg, splits: Sequence[str] = ('train', 'val')) -> None:
+    """Check the folders of a config's mmseg data sets, wrapped ones included.
+
+    Data sets that lie elsewhere than on this file system, or come from a list file, are theirs to
+    check; so are those that generate what they lack.
+
+    Args:
+        cfg (Config): The whole config.
+        splits (Sequence[str]): Which data loaders. Default: train and val.
+
+    Raises:
+        DataFolderError: For the first folder that is missing or incomplete.
+    """
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        if loader:
+            for dataset in _leaves(loader['dataset']):
+                _check_dataset(dataset)
+
+
+def _leaves(dataset) -> list[dict]:
+    inner = dataset.get('dataset') or dataset.get('datasets')
+    if inner is None:
+        return [dataset]
+    inner = inner if isinstance(inner, (list, tuple)) else [inner]
+    return [leaf for d in inner for leaf in _leaves(d)]
+
+
+def _check_dataset(dataset: dict) -> None:
+    prefix = dataset.get('data_prefix') or {}
+    if 'img_path' not in prefix or dataset.get('ann_file') or dataset.get('backend_args'):
+        return
+    from mmseg.datasets import BaseSegDataset
+    from mmseg.registry import DATASETS
+
+    cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+    if not (isinstance(cls, type) and issubclass(cls, BaseSegDataset)):
+        return
+    if getattr(cls, 'generates', False):
+        return
+    # Suffixes are arguments with defaults; a bare instance knows them.
+    probe = cls(
+        **{k: v for k, v in dataset.items() if k in ('img_suffix', 'seg_map_suffix')},
+        lazy_init=True,
+    )
+    suffixes = probe.img_suffix
+    root = dataset.get('data_root') or ''
+
+    def join(part: str | None) -> str | None:
+        return None if part is None else os.path.join(root, part)
+
+    check_pairs(
+        cls.__name__,
+        dataset.get('data_root'),
+        join(prefix['img_path']),
+        join(prefix.get('seg_map_path')),
+        (suffixes,) if isinstance(suffixes, str) else suffixes,
+        probe.seg_map_suffix,
+    )

@@ -1,0 +1,5 @@
+"""Visualizers (mmseg)."""
+
+from .strip import SegStripVisualizer
+
+__all__ = ['SegStripVisualizer']

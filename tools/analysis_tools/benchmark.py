@@ -1,0 +1,147 @@
+"""Speed and activation memory beside timm: `python tools/analysis_tools/benchmark.py`.
+
+Both networks run in this process, in turn, so that what else the machine does meets both. Times are
+medians; the ratio is timm's time over ours, 1.10 meaning ours is 10% faster, with the range of its
+middle half over the rounds. Saved bytes are what autograd keeps for backward in one forward pass:
+storages counted once, parameters left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from mmengine.utils import track_iter_progress
+from torch import Tensor, nn
+
+from mmdla.engine.setup import device_name
+from mmdla.models import DLA
+
+
+class Classifier(nn.Module):
+    """DLA with the released classifier: average pooling and a linear layer."""
+
+    def __init__(self, arch: str, **kwargs):
+        super().__init__()
+        self.backbone = DLA(arch, out_indices=(5,), **kwargs)
+        self.fc = nn.Linear(self.backbone.channels[-1], 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.backbone(x)[-1].mean((2, 3)))
+
+
+def saved_bytes(model: nn.Module, x: Tensor) -> int:
+    """Bytes that autograd keeps for backward, each storage once, without parameters."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    model.train()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        out = model(x)
+    del out
+    return sum(storages.values())
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def inference(model: nn.Module, x: Tensor) -> Callable[[], object]:
+    """A forward pass in evaluation mode."""
+
+    def run() -> object:
+        model.eval()
+        with torch.inference_mode():
+            return model(x)
+
+    return run
+
+
+def training_step(model: nn.Module, x: Tensor) -> Callable[[], object]:
+    """Forward and backward."""
+
+    def run() -> None:
+        model.train().zero_grad()
+        model(x).square().mean().backward()
+
+    return run
+
+
+def compare(ours: Callable, theirs: Callable, rounds: int) -> tuple[float, float, list[float]]:
+    """Median seconds of both, and the sorted ratios of the rounds; the order alternates."""
+    ours(), theirs()
+    times: list[tuple[float, float]] = []
+    for i in range(rounds):
+        if i % 2:
+            b, a = timed(theirs), timed(ours)
+        else:
+            a, b = timed(ours), timed(theirs)
+        times.append((a, b))
+    ratios = sorted(b / a for a, b in times)
+    return (*(statistics.median(t) for t in zip(*times)), ratios)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--archs', nargs='+', default=['34', '60', '102'], choices=list(DLA.arch_settings)
+    )
+    parser.add_argument('--batch', type=int, default=4)
+    parser.add_argument('--size', type=int, default=224, help='height and width of the images')
+    parser.add_argument('--rounds', type=int, default=15)
+    parser.add_argument('--no-training', action='store_true', help='leave the training step out')
+    args = parser.parse_args()
+    import timm
+
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    x = torch.rand(args.batch, 3, args.size, args.size, device=device)
+    speed = [
+        '| network | work | ours, ms | timm, ms | ratio | middle half |',
+        '|---|---|---|---|---|---|',
+    ]
+    memory = ['| network | timm, MiB | ours, MiB | | with_cp, MiB | |', '|---|---|---|---|---|---|']
+    for arch in track_iter_progress(args.archs):
+        ours = Classifier(arch).to(device)
+        ours.backbone.init_weights()
+        lean = Classifier(arch, with_cp=True).to(device)
+        theirs = timm.create_model(f'dla{arch}').to(device)
+        works = {'inference': inference} | ({} if args.no_training else {'training': training_step})
+        for name, work in works.items():
+            mine, other, ratios = compare(work(ours, x), work(theirs, x), args.rounds)
+            quarter = len(ratios) // 4
+            speed.append(
+                f'| DLA {arch} | {name} | {1e3 * mine:.1f} | {1e3 * other:.1f} | '
+                f'{statistics.median(ratios):.3f} | {ratios[quarter]:.3f}-{ratios[-1 - quarter]:.3f} |'
+            )
+        base, full, small = (saved_bytes(m, x) / 2**20 for m in (theirs, ours, lean))
+        memory.append(
+            f'| DLA {arch} | {base:.1f} | {full:.1f} | {full / base:.3f} | {small:.1f} | '
+            f'{small / base:.3f} |'
+        )
+    print(f'\n\n{device_name()}; PyTorch {torch.__version__}, timm {timm.__version__}')
+    print(f'{args.batch}x3x{args.size}x{args.size}, float32, {args.rounds} rounds\n')
+    print('\n'.join(speed))
+    print('\nBytes saved for backward; ratios to timm:\n')
+    print('\n'.join(memory))
+
+
+if __name__ == '__main__':
+    main()

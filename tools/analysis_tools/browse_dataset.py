@@ -1,0 +1,54 @@
+"""Look at what a config's pipeline yields: `python tools/analysis_tools/browse_dataset.py CONFIG OUT`.
+
+Writes image and labels of each sample, augmented as in training, side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
+from mmengine.utils import track_iter_progress
+
+import mmdla  # noqa: F401
+from mmdla.engine.setup import add_cfg_options
+from mmdla.utils.data_checks import check_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('out', type=Path, help='folder for the pictures')
+    parser.add_argument('--split', choices=['train', 'val', 'test'], default='train')
+    parser.add_argument('--number', type=int, default=20, help='how many samples (20)')
+    add_cfg_options(parser)
+    args = parser.parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    check_config(cfg, [args.split])
+    dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
+    visualizer = VISUALIZERS.build(cfg.visualizer)
+    visualizer.dataset_meta = dataset.metainfo
+
+    for i in track_iter_progress(list(range(min(args.number, len(dataset))))):
+        sample = dataset[i]
+        image = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]  # BGR to RGB
+        stem = Path(sample['data_samples'].img_path).stem
+        visualizer.add_datasample(
+            stem,
+            image,
+            sample['data_samples'],
+            draw_pred=False,
+            out_file=str(args.out / f'{i:04d}_{stem}.png'),
+        )
+    print(f'\nWritten: {args.out}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,51 @@
+"""Count parameters and multiply-adds: `python tools/analysis_tools/get_flops.py CONFIG`."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from mmengine.analysis import get_model_complexity_info
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+
+import mmdla  # noqa: F401
+from mmdla.engine.setup import add_cfg_options
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        default=[512, 1024],
+        help='height and width of the image, or one number for both (512 1024)',
+    )
+    parser.add_argument('--by-module', action='store_true', help='print a table of the modules')
+    add_cfg_options(parser)
+    args = parser.parse_args()
+    if len(args.shape) > 2 or min(args.shape) < 1:
+        parser.error(f'--shape {args.shape}: one or two positive numbers')
+    height, width = args.shape[0], args.shape[-1]
+
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
+    channels = next(p for p in model.parameters() if p.ndim == 4).shape[1]
+    image = torch.rand(1, channels, height, width)
+    info = get_model_complexity_info(model, inputs=(image,), show_table=args.by_module, show_arch=False)
+    if args.by_module:
+        print(info['out_table'])
+    # What mmengine calls FLOPs are multiply-adds.
+    print(f'Input: {channels} x {height} x {width}')
+    print(f'Parameters: {sum(p.numel() for p in model.parameters()):,}')
+    print(f'Multiply-adds: {info["flops"] / 1e9:.2f} G')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Train with N processes on this machine, one a GPU (or on the CPU where there is none).
+#   tools/dist_train.sh CONFIG N [OPTIONS]
+# Several machines: run it on each with NNODES, NODE_RANK and the first one's MASTER_ADDR (and PORT).
+set -euo pipefail
+if [ $# -lt 2 ]; then
+    sed -n '2,4s/^# //p' "$0" >&2
+    exit 2
+fi
+here=$(cd "$(dirname "$0")" && pwd)
+"${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$2" \
+    "$here/train.py" "$1" --launcher pytorch "${@:3}"

@@ -1,0 +1,70 @@
+"""Evaluate a checkpoint of a config: `python tools/test.py CONFIG CHECKPOINT`."""
+
+from __future__ import annotations
+
+import argparse
+import os.path as osp
+
+from mmengine.config import Config
+
+import mmdla  # noqa: F401
+from mmdla.engine.setup import add_arguments, build_runner, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    parser.add_argument('--tta', action='store_true', help="test-time augmentation, the config's")
+    parser.add_argument('--out', help='folder for the predicted label maps, as PNG')
+    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    add_arguments(parser)
+    return parser.parse_args()
+
+
+def use_tta(cfg: Config) -> None:
+    """Test with the config's augmentations and merging."""
+    for key in ('tta_model', 'tta_pipeline'):
+        if key not in cfg:
+            raise ValueError(f'--tta: the config has no {key}')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+
+
+def write_label_maps(cfg: Config, folder: str) -> None:
+    """Have mmseg's metric write the predictions that it gets."""
+    evaluators = cfg.test_evaluator
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    writers = [e for e in evaluators if e['type'].endswith('IoUMetric')]
+    if not writers:
+        kinds = [e['type'] for e in evaluators]
+        raise ValueError(f'--out: test_evaluator needs an IoUMetric, which writes them; got {kinds}')
+    writers[0]['output_dir'] = folder
+
+
+def draw_pictures(cfg: Config, folder: str) -> None:
+    """Have every prediction drawn to a folder."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ValueError("--show-dir: the config's default_hooks have no visualization")
+    hook['draw'] = True
+    cfg.visualizer['save_dir'] = folder
+
+
+def main() -> None:
+    args = parse_args()
+    if not osp.isfile(args.checkpoint):
+        raise FileNotFoundError(f'checkpoint {args.checkpoint!r}: there is no such file')
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    if args.tta:
+        use_tta(cfg)
+    if args.out:
+        write_label_maps(cfg, args.out)
+    if args.show_dir:
+        draw_pictures(cfg, args.show_dir)
+    build_runner(cfg, ('test',)).test()
+
+
+if __name__ == '__main__':
+    main()
