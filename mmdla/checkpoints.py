@@ -113,16 +113,17 @@ def _read_pickle(path: Path, map_location: str) -> dict:
         with _plain_classes_allowed():
             content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        reason = str(error)
+        reason = str(error) or type(error).__name__
         foreign = re.search(r'(?:GLOBAL|Unsupported global:?) ([\w.]+)', reason)
         if foreign:
             raise CheckpointError(
                 f'checkpoint {str(path)!r}: holds an object of {foreign[1]}, which is not plain data; '
                 'it is not loaded, because unpickling it could run code'
             ) from error
+        # PyTorch puts advice to load unsafely before the reason.
+        detail = re.search(r'WeightsUnpickler error:\s*(.+)', reason) or re.match(r'(.+)', reason)
         raise CheckpointError(
-            f'checkpoint {str(path)!r}: truncated or damaged PyTorch file '
-            f'({reason.splitlines()[0] if reason else type(error).__name__})'
+            f'checkpoint {str(path)!r}: truncated or damaged PyTorch file, or none ({detail[1]})'
         ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(

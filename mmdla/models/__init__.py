@@ -1,13 +1,11 @@
 """Models. Backbones and necks need mmengine and mmcv only; heads are imported when asked for."""
 
-from importlib import import_module
-
+from ..registry import EXTENSIONS, import_extension
 from .backbones import DLA
 from .necks import IDAUp
 
 _NEED_MMSEG = {
-    'IDAUpHead': '.decode_heads',
-    'LogProbTTAModel': '.segmentors',
+    name: module for module, names in EXTENSIONS['mmseg']['MODELS'].items() for name in names
 }
 
 __all__ = ['DLA', 'IDAUp', *_NEED_MMSEG]
@@ -15,5 +13,5 @@ __all__ = ['DLA', 'IDAUp', *_NEED_MMSEG]
 
 def __getattr__(name: str):
     if name in _NEED_MMSEG:
-        return getattr(import_module(_NEED_MMSEG[name], __name__), name)
+        return getattr(import_extension(_NEED_MMSEG[name], 'mmseg', name), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -6,28 +6,27 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
 @contextmanager
-def _running_statistics_kept(module: nn.Module):
-    """Batch norms use the batch's statistics as in training, and leave the running ones alone."""
-    layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    layers = [m for m in layers if m.training]
-    for layer in layers:
-        layer.track_running_stats = False
+def _buffers_kept(module: nn.Module):
+    """Whatever runs inside updates copies of the module's buffers."""
+    owners = [m for m in module.modules() if m._buffers]
+    kept = [dict(m._buffers) for m in owners]
+    for owner, buffers in zip(owners, kept):
+        owner._buffers.update({k: None if b is None else b.clone() for k, b in buffers.items()})
     try:
         yield
     finally:
-        for layer in layers:
-            layer.track_running_stats = True
+        for owner, buffers in zip(owners, kept):
+            owner._buffers.update(buffers)
 
 
 def recompute(module: nn.Module, x):
     """``module(x)``, keeping only ``x`` for backward and running the module again then.
 
-    The second run updates no running statistics, so that a step leaves the same buffers and
+    The second run leaves running statistics alone, so that a step ends with the same buffers and
     gradients as without.
 
     Args:
@@ -38,8 +37,5 @@ def recompute(module: nn.Module, x):
         # The compiler plans the recomputation itself and repeats no side effect.
         return checkpoint(module, x, use_reentrant=False)
     return checkpoint(
-        module,
-        x,
-        use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _running_statistics_kept(module)),
+        module, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _buffers_kept(module))
     )

@@ -1,0 +1,69 @@
+"""Where the oracles are, and what every test shares."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get('MMDLA_SHARED', ROOT.parent / 'shared'))
+
+torch.set_num_threads(2)
+
+
+def shared(path: str) -> Path:
+    """A file or folder of the shared material; the test is skipped where it is absent."""
+    found = SHARED / path
+    if not found.exists():
+        pytest.skip(f'needs {path} of the shared material (MMDLA_SHARED={SHARED})')
+    return found
+
+
+class Golden:
+    """Outputs of the released code on weights that follow from names."""
+
+    def __init__(self, name: str):
+        folder = shared('golden')
+        spec = importlib.util.spec_from_file_location('recipe', folder / 'recipe.py')
+        self.recipe = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.recipe)
+        self.meta = json.loads((folder / f'{name}.json').read_text())
+        self.outputs = np.load(folder / f'{name}.npz')
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        fixed = self.meta.get('fixed', [])
+        make = self.recipe.make_tensor
+        return {
+            key: torch.from_numpy(
+                self.recipe.make_bilinear(shape).copy() if key in fixed else make(key, shape)
+            )
+            for key, shape in self.meta['state_dict'].items()
+        }
+
+    def input(self) -> torch.Tensor:
+        meta = self.meta
+        return torch.from_numpy(self.recipe.make_input(meta['input_shape'], meta['input_seed']))
+
+    def check(self, name: str, value: torch.Tensor) -> None:
+        """Equal to the released output, to 1e-4 of its standard deviation."""
+        assert list(value.shape) == self.meta['outputs'][name]
+        wanted = self.outputs[name]
+        found = self.recipe.summarize(value.detach().numpy())
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * wanted[1])
+
+
+@pytest.fixture
+def golden():
+    return Golden
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002  mmseg's transforms draw from it

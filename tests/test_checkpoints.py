@@ -1,0 +1,311 @@
+"""Released files load, and what is none is refused with the reason."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import logging
+import os
+import pickle
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from mmdla.checkpoints import CheckpointError, convert_released, read_checkpoint, state_dict_of
+from mmdla.models import DLA
+
+ROOT = Path(__file__).resolve().parents[1]
+CONVERT = ROOT / 'tools/model_converters/convert_released.py'
+
+
+def released(arch: str = '34', classes: int = 1000) -> dict[str, torch.Tensor]:
+    """A state dict as the authors' code saves it: classifier and dead projections included."""
+    model = DLA(arch)
+    model.init_weights()
+    state = dict(model.state_dict())
+    for name, module in model.named_modules():
+        if getattr(module, 'depth', 1) > 1:
+            state[f'{name}.project.0.weight'] = torch.randn(8, 8, 1, 1)
+            state[f'{name}.project.1.weight'] = torch.randn(8)
+            state[f'{name}.project.1.running_mean'] = torch.randn(8)
+    state['fc.weight'] = torch.randn(classes, model.channels[-1], 1, 1)
+    state['fc.bias'] = torch.randn(classes)
+    # Files from before PyTorch 0.4.1 count no batches.
+    return {k: v for k, v in state.items() if not k.endswith('num_batches_tracked')}
+
+
+def same(model: nn.Module, state: dict) -> bool:
+    own = model.state_dict()
+    return all(torch.equal(v, own[k]) for k, v in state.items() if k in own)
+
+
+def pretrained(path, arch='34', **kwargs) -> DLA:
+    model = DLA(arch, init_cfg=dict(type='Pretrained', checkpoint=str(path), **kwargs))
+    model.init_weights()
+    return model
+
+
+@pytest.fixture
+def records():
+    """What mmengine's logger was warned of."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_instance('mmdla-tests')
+    lines: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            if record.levelno >= logging.WARNING:
+                lines.append(record.getMessage())
+
+    listener = Listener()
+    logger.addHandler(listener)
+    yield lines
+    logger.removeHandler(listener)
+
+
+@pytest.mark.parametrize('wrapping', ['bare', 'DataParallel', 'dict', 'legacy', 'safetensors', 'model'])
+def test_init_cfg_takes_every_wrapping(tmp_path, wrapping, records):
+    state = released()
+    path = tmp_path / 'weights.pth'
+    if wrapping == 'DataParallel':
+        torch.save(
+            dict(epoch=3, arch='dla34', state_dict={f'module.{k}': v for k, v in state.items()}), path
+        )
+    elif wrapping == 'dict':
+        torch.save(dict(state_dict=state, best_prec1=torch.tensor(74.2)), path)
+    elif wrapping == 'legacy':
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+    elif wrapping == 'safetensors':
+        path = tmp_path / 'model.safetensors'
+        save_file(state, path)
+    elif wrapping == 'model':
+        named = {f'backbone.{k}': v for k, v in state.items()}
+        torch.save(dict(state_dict=named | {'decode_head.conv_seg.weight': torch.zeros(1)}), path)
+    else:
+        torch.save(state, path)
+    assert same(pretrained(path), state)
+    assert not [line for line in records if 'missing' in line or 'unexpected' in line]
+
+
+def test_published_addresses_are_known():
+    assert DLA.pretrained_urls.keys() == DLA.arch_settings.keys()
+    model = DLA('60_res2net', init_cfg=dict(type='Pretrained', checkpoint='timm'))
+    assert model.pretrained['checkpoint'].endswith(
+        'timm/dla60_res2net.in1k/resolve/main/model.safetensors'
+    )
+
+
+def test_missing_and_unexpected_entries_are_reported(tmp_path, records):
+    state = released()
+    del state['level3.tree1.root.conv.weight']
+    state['level3.extra'] = torch.zeros(1)
+    torch.save(state, tmp_path / 'a.pth')
+    pretrained(tmp_path / 'a.pth')
+    text = '\n'.join(records)
+    assert 'level3.tree1.root.conv.weight' in text
+    assert 'level3.extra' in text
+    assert 'project' not in text
+    assert 'fc.weight' not in text
+
+
+def test_another_network_is_refused(tmp_path):
+    torch.save(dict(a=torch.zeros(1)), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match='none of its parameters is one of DLA'):
+        pretrained(tmp_path / 'a.pth')
+
+
+def test_init_weights_twice_keeps_what_was_trained(tmp_path):
+    state = released()
+    torch.save(state, tmp_path / 'a.pth')
+    model = pretrained(tmp_path / 'a.pth')
+    nn.init.zeros_(model.level0[0].weight)
+    model.init_weights()
+    assert (model.level0[0].weight == 0).all()
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def bad_file(kind: str, folder: Path) -> Path:
+    path = folder / f'{kind}.pth'
+    whole = folder / 'whole.pth'
+    torch.save(released('46_c'), whole)
+    if kind == 'web page':
+        path.write_text('<!DOCTYPE html>\n<html><body>404 Not Found</body></html>')
+    elif kind == 'truncated':
+        path.write_bytes(whole.read_bytes()[:50_000])
+    elif kind == 'truncated legacy':
+        torch.save(released('46_c'), whole, _use_new_zipfile_serialization=False)
+        path.write_bytes(whole.read_bytes()[:50_000])
+    elif kind == 'truncated safetensors':
+        path = folder / 'short.safetensors'
+        save_file(released('46_c'), path)
+        path.write_bytes(path.read_bytes()[:50_000])
+    elif kind == 'empty':
+        path.touch()
+    elif kind == 'text':
+        path.write_text('weights, soon')
+    elif kind == 'foreign class':
+        bomb = Bomb()
+        Bomb.path = folder / 'exploded'
+        torch.save(dict(state_dict=released('46_c'), config=bomb), path)
+    elif kind == 'foreign pickle':
+        Bomb.path = folder / 'exploded'
+        path.write_bytes(pickle.dumps(Bomb(), protocol=2))
+    elif kind == 'no state dict':
+        torch.save(dict(epoch=3), path)
+    elif kind == 'other network':
+        torch.save(nn.Linear(2, 2).state_dict(), path)
+    return path
+
+
+BAD = {
+    'web page': 'this is a web page',
+    'truncated': 'truncated or damaged',
+    'truncated legacy': 'truncated or damaged',
+    'truncated safetensors': 'truncated or damaged safetensors',
+    'empty': 'the file is empty',
+    'text': 'neither a PyTorch nor a safetensors file',
+    'foreign class': r'holds an object of (posix|os)\.mkdir',
+    'foreign pickle': r'(posix|os)\.mkdir',
+    'no state dict': 'holds no state dict',
+    'other network': 'neither an authors. DLA or DLASeg checkpoint',
+}
+
+
+@pytest.mark.parametrize('kind', BAD)
+def test_what_is_no_checkpoint_is_refused(kind, tmp_path):
+    path = bad_file(kind, tmp_path)
+    with pytest.raises(CheckpointError, match=BAD[kind]):
+        convert_released(state_dict_of(read_checkpoint(path), str(path)), str(path))
+    assert not (tmp_path / 'exploded').exists()
+
+
+def test_missing_file():
+    with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth': there is no such file"):
+        read_checkpoint('nowhere.pth')
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server on this machine over a folder."""
+    folder = tmp_path / 'www'
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(
+        ('127.0.0.1', 0), functools.partial(Quiet, directory=str(folder))
+    )
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield folder, f'http://127.0.0.1:{httpd.server_port}'
+    httpd.shutdown()
+
+
+def test_addresses(server, tmp_path, monkeypatch):
+    folder, address = server
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    state = released('46_c')
+    torch.save(state, folder / 'good.pth')
+    (folder / 'page.pth').write_text('<html>gone</html>')
+    assert same(pretrained(f'{address}/good.pth', '46_c'), state)
+    (folder / 'good.pth').unlink()
+    assert same(pretrained(f'{address}/good.pth', '46_c'), state), 'not kept'
+    with pytest.raises(CheckpointError, match='web page'):
+        pretrained(f'{address}/page.pth', '46_c')
+    with pytest.raises(CheckpointError, match='could not be downloaded'):
+        pretrained(f'{address}/missing.pth', '46_c')
+    kept = [p.name for p in (tmp_path / 'cache').rglob('*.pth')]
+    assert kept == ['good.pth'], 'a bad file stayed in the cache'
+
+
+def convert(*args) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', CONVERT, *map(str, args)], capture_output=True, text=True
+    )
+
+
+def test_convert_classifiers(tmp_path):
+    state = released('34', classes=10)
+    converted = convert_released(state)
+    assert converted.format == "authors' DLA classifier"
+    assert converted.num_classes == 10
+    assert converted.state_dict['head.fc.weight'].shape == (10, 512)
+    assert not [k for k in converted.state_dict if re.search(r'level[34]\.project', k)]
+    DLA('34').load_state_dict(converted.network, strict=True)
+
+    for name in ('dla34', 'dla60_res2next'):
+        theirs = timm.create_model(name)
+        converted = convert_released(theirs.state_dict())
+        assert converted.format == "timm's DLA classifier"
+        DLA(name[3:]).load_state_dict(converted.network, strict=True)
+
+
+def test_converted_classifier_gives_the_released_logits(golden):
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.models import ImageClassifier
+
+    gold = golden('dla60x_c')
+    model = ImageClassifier(
+        backbone=dict(type='mmdla.DLA', arch='60x_c', out_indices=(5,)),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=1000, in_channels=256),
+    ).eval()
+    model.load_state_dict(convert_released(gold.state_dict()).state_dict, strict=True)
+    with torch.no_grad():
+        logits = model(gold.input(), mode='tensor')
+        logits = model.head.fc(logits[-1]) if isinstance(logits, tuple) else logits
+    gold.check('logits', logits.view(gold.meta['outputs']['logits']))
+
+
+@pytest.mark.parametrize('norm', ['BN', 'GN'])
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_convert_mmdet3d(norm, prefix):
+    """mmdet3d's DLANet calls `bn1` `norm1`; SMOKE's weights have group norm."""
+    model = DLA('34', norm_cfg=dict(type=norm, num_groups=32) if norm == 'GN' else dict(type='BN'))
+    own = model.state_dict()
+    theirs = {prefix + re.sub(r'\bbn(\d?)\.', r'norm\1.', k): v for k, v in own.items()}
+    theirs[f'{prefix}level3.project.0.weight'] = torch.zeros(128, 64, 1, 1)
+    if prefix:
+        theirs['bbox_head.conv.weight'] = torch.zeros(1)
+    converted = convert_released(theirs)
+    assert converted.format == "mmdet3d's DLANet"
+    model.load_state_dict(converted.state_dict, strict=True)
+
+
+def test_convert_tool(tmp_path):
+    src, dst = tmp_path / 'src.pth', tmp_path / 'out/dst.pth'
+    torch.save(released('46_c'), src)
+    done = convert(src, dst)
+    assert done.returncode == 0, done.stderr
+    assert "This was authors' DLA classifier, DLA '46_c'" in done.stdout
+    model = DLA('46_c', init_cfg=dict(type='Pretrained', checkpoint=str(dst), prefix='backbone'))
+    model.init_weights()
+    assert same(model, released('46_c')) is False
+    assert same(model, torch.load(src))
+
+    again = convert(src, dst)
+    assert again.returncode == 2
+    assert 'exists already' in again.stderr
+    page = convert(bad_file('web page', tmp_path), tmp_path / 'never.pth')
+    assert page.returncode == 1
+    assert 'this is a web page' in page.stderr
+    assert 'Traceback' not in page.stderr
+    partial = dict(list(released('46_c').items())[:-20])
+    torch.save(partial, tmp_path / 'partial.pth')
+    refused = convert(tmp_path / 'partial.pth', tmp_path / 'never.pth')
+    assert "closest is DLA '46_c'" in refused.stderr
+    assert not (tmp_path / 'never.pth').exists()

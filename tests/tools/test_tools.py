@@ -1,0 +1,362 @@
+"""The tools as a user calls them: train, resume, test, many processes, look, count."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip('mmseg')
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+DEMO = ROOT / 'configs/dla34_demo.py'
+# A network and a data set small enough to train a few steps anywhere.
+SMALL = [
+    'model.backbone.arch=46_c',
+    'model.decode_head.in_channels=[32,64,64,128,256]',
+    'train_dataloader.batch_size=2',
+    'train_cfg.max_iters=4',
+    'train_cfg.val_interval=4',
+    'default_hooks.checkpoint.interval=2',
+    'default_hooks.logger.interval=1',
+    'param_scheduler.1.end=40',
+    *(
+        f'{split}_dataloader.dataset.{option}'
+        for split in ('train', 'val', 'test')
+        for option in ('sizes.train=8', 'sizes.val=2', 'image_size=(64,96)')
+    ),
+]
+
+
+@pytest.fixture(scope='module')
+def env(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    return {
+        **os.environ,
+        'DEMO_STREETS_ROOT': str(folder / 'streets'),
+        'OMP_NUM_THREADS': '1',
+        'PYTHON': sys.executable,
+        'CUDA_VISIBLE_DEVICES': '-1',
+    }
+
+
+def run(*command, env, cwd=ROOT, ok=True) -> str:
+    done = subprocess.run(list(map(str, command)), env=env, cwd=cwd, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    assert (done.returncode == 0) is ok, text
+    return text
+
+
+def tool(name, *args, env, ok=True) -> str:
+    return run(sys.executable, '-W', 'ignore', ROOT / 'tools' / name, *args, env=env, ok=ok)
+
+
+@pytest.fixture(scope='module')
+def trained(env, tmp_path_factory):
+    """Work folder and output of a short training run."""
+    work = tmp_path_factory.mktemp('work')
+    return work, tool('train.py', DEMO, '--work-dir', work, '--cfg-options', *SMALL, env=env)
+
+
+def test_train_validates_and_leaves_pictures(trained):
+    work, text = trained
+    assert re.search(r'mIoU: \d+\.\d+', text)
+    assert text.count('No GPU here: SyncBN becomes BN.') == 1
+    folder = re.search(r'Pictures \(.*\): (.*)', text)[1]
+    pictures = sorted((ROOT / folder).glob('*.png'))
+    assert len(pictures) == 2
+    strip = np.asarray(Image.open(pictures[0]))
+    assert strip.shape == (64, 3 * 96, 3), 'image, ground truth and prediction side by side'
+    assert (strip[:, 96:192] == [70, 130, 180]).all(-1).any(), 'the sky of the ground truth'
+    assert (work / 'iter_4.pth').is_file()
+
+
+def test_resume_goes_on(trained, env):
+    work, _ = trained
+    text = tool(
+        'train.py', DEMO, '--work-dir', work, '--resume', '--cfg-options', *SMALL,
+        'train_cfg.max_iters=6', 'train_cfg.val_interval=6', env=env,
+    )  # fmt: skip
+    assert re.search(r'resumed .*iter: 4', text)
+    assert 'Iter(train) [5/6]' in text
+    assert 'Iter(train) [4/6]' not in text
+    assert (work / 'iter_6.pth').is_file()
+
+
+def test_test_with_tta_writes_label_maps_and_pictures(trained, env, tmp_path):
+    work, _ = trained
+    text = tool(
+        'test.py', DEMO, work / 'iter_4.pth', '--work-dir', tmp_path, '--out', tmp_path / 'out',
+        '--show-dir', tmp_path / 'show', '--tta', '--cfg-options', *SMALL, env=env,
+    )  # fmt: skip
+    assert re.search(r'mIoU: \d+\.\d+', text)
+    maps = sorted((tmp_path / 'out').glob('*.png'))
+    assert [Image.open(m).size for m in maps] == [(96, 64), (96, 64)]
+    assert np.asarray(Image.open(maps[0])).max() < 19
+    assert len(list((tmp_path / 'show').rglob('*.png'))) == 2
+
+
+def test_amp_on_a_cpu_is_bfloat16(env, tmp_path):
+    text = tool('train.py', DEMO, '--amp', '--work-dir', tmp_path, '--cfg-options', *SMALL, env=env)
+    assert "type='CPUAmpOptimWrapper'" in text
+    losses = [float(x) for x in re.findall(r' loss: (\S+)', text)]
+    assert len(losses) == 4
+    assert np.isfinite(losses).all()
+
+
+def test_compile(env, tmp_path):
+    text = tool(
+        'train.py', DEMO, '--compile', '--work-dir', tmp_path, '--cfg-options', *SMALL,
+        'compile.backend=eager', env=env,
+    )  # fmt: skip
+    assert 'Model has been "compiled"' in text
+    assert 'Iter(train) [4/4]' in text
+
+
+def free_port() -> str:
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return str(s.getsockname()[1])
+
+
+def test_two_processes(env, tmp_path):
+    text = run(
+        'bash', ROOT / 'tools/dist_train.sh', DEMO, 2, '--work-dir', tmp_path, '--cfg-options', *SMALL,
+        env={**env, 'PORT': free_port()},
+    )  # fmt: skip
+    assert 'Iter(train) [4/4]' in text
+    assert re.search(r'mIoU: \d+\.\d+', text)
+    assert text.count('SyncBN becomes BN') == 1
+    text = run(
+        'bash', ROOT / 'tools/dist_test.sh', DEMO, tmp_path / 'iter_4.pth', 2, '--work-dir', tmp_path,
+        '--cfg-options', *SMALL, env={**env, 'PORT': free_port()},
+    )  # fmt: skip
+    assert re.search(r'mIoU: \d+\.\d+', text)
+
+
+def test_two_machines(env, tmp_path):
+    """Two nodes of one process each, both on this machine."""
+    port = free_port()
+    nodes = [
+        subprocess.Popen(
+            ['bash', ROOT / 'tools/dist_train.sh', DEMO, '1', '--work-dir', tmp_path,
+             '--cfg-options', *SMALL],
+            env={**env, 'NNODES': '2', 'NODE_RANK': str(rank), 'PORT': port},
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    texts = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], texts
+    assert 'Iter(train) [4/4]' in texts[0]
+
+
+DDP_STEP = """
+import os, sys, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from mmdla.models import DLA
+dist.init_process_group('gloo')
+for arch in sys.argv[1:]:
+    torch.manual_seed(0)
+    model = DistributedDataParallel(DLA(arch))
+    for _ in range(2):  # the second step fails if a parameter of the first got no gradient
+        sum(x.mean() for x in model(torch.randn(1, 3, 65, 64))).backward()
+    print('rank', dist.get_rank(), arch, 'done')
+"""
+
+
+def test_every_architecture_under_ddp(env, tmp_path):
+    from mmdla.models import DLA
+
+    (tmp_path / 'step.py').write_text(DDP_STEP)
+    text = run(
+        sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--nproc_per_node=2',
+        f'--master_port={free_port()}', tmp_path / 'step.py', *DLA.arch_settings, env=env,
+    )  # fmt: skip
+    assert text.count('done') == 2 * 12
+
+
+def test_slurm_scripts_call_srun(env, tmp_path):
+    stub = tmp_path / 'srun'
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    stub.chmod(0o755)
+    path = {**env, 'PATH': f'{tmp_path}:{env["PATH"]}', 'GPUS': '16', 'SRUN_ARGS': '--qos=low -t 60'}
+    said = run('bash', ROOT / 'tools/slurm_train.sh', 'gpu', 'job', 'a config.py', '--amp', env=path)
+    said = said.splitlines()
+    assert {'--partition=gpu', '--job-name=job', '--ntasks=16', '--gres=gpu:8', '--qos=low'} <= set(
+        said
+    )
+    assert said[-4:] == ['a config.py', '--launcher', 'slurm', '--amp']
+    said = run('bash', ROOT / 'tools/slurm_test.sh', 'gpu', 'job', 'c.py', 'w.pth', env=path)
+    assert said.splitlines()[-4:] == ['c.py', 'w.pth', '--launcher', 'slurm']
+
+
+@pytest.mark.parametrize('script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test'])
+def test_scripts_without_arguments_say_how(script, env):
+    assert f'tools/{script}.sh ' in run('bash', ROOT / f'tools/{script}.sh', env=env, ok=False)
+
+
+def test_tools_name_what_is_wrong(env, tmp_path):
+    missing = {**env, 'CAMVID_ROOT': str(tmp_path / 'nowhere')}
+    text = tool(
+        'train.py', ROOT / 'configs/dla34_camvid.py', '--work-dir', tmp_path, env=missing, ok=False
+    )
+    assert 'set CAMVID_ROOT to the folder that does' in text
+    text = tool('test.py', DEMO, tmp_path / 'no.pth', env=env, ok=False)
+    assert 'there is no such file' in text
+
+
+def test_get_flops(env):
+    text = tool('analysis_tools/get_flops.py', DEMO, '--shape', '128', '256', env=env)
+    assert 'Input: 3 x 128 x 256' in text
+    # Released 18,095,163 less classifier, dead projections and frozen upsampling.
+    assert f'Parameters: {18_095_163 - 513_000 - 41_728 - 304:,}' in text
+
+
+def test_browse_dataset(env, tmp_path):
+    tool(
+        'analysis_tools/browse_dataset.py',
+        DEMO,
+        tmp_path,
+        '--number',
+        2,
+        '--cfg-options',
+        *SMALL,
+        env=env,
+    )
+    pictures = sorted(tmp_path.glob('*.png'))
+    assert [Image.open(p).size for p in pictures] == [(2 * 96, 64)] * 2
+
+
+def test_make_demo_streets(env, tmp_path):
+    args = ('--train', 1, '--val', 1, '--size', 32, 64)
+    text = tool('dataset_converters/make_demo_streets.py', tmp_path / 'a', *args, env=env)
+    assert 'Ready:' in text
+    assert json.loads((tmp_path / 'a/demo_streets.json').read_text())['sizes'] == dict(train=1, val=1)
+    text = tool('dataset_converters/make_demo_streets.py', tmp_path / 'a', env=env, ok=False)
+    assert 'Traceback' not in text
+
+
+# -- configs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+def test_configs_are_short_and_build(path):
+    from mmengine.model import revert_sync_batchnorm
+
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith('# ')
+    cfg = Config.fromfile(path)
+    init_default_scope('mmseg')
+    model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
+    with torch.no_grad():
+        out = model(torch.rand(1, 3, 64, 96), mode='tensor')
+    assert out.shape[:2] == (1, cfg.model.decode_head.num_classes)
+    if path.stem.startswith('dla'):
+        stride = 8 if '8s' in path.stem else 2
+        assert out.shape[2:] == (64 // stride, 96 // stride)
+
+
+def test_recipes_are_the_papers():
+    cfg = Config.fromfile(ROOT / 'configs/dla102_cityscapes.py')
+    assert cfg.train_cfg.max_epochs == 500
+    assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)
+    assert cfg.crop_size == (832, 832)
+    assert cfg.model.backbone.arch == '102'
+    scales = [t['scale_factor'] for t in cfg.tta_pipeline[1].transforms[0]]
+    assert scales == [0.5, 0.75, 1.0, 1.25, 1.5]
+    cfg = Config.fromfile(ROOT / 'configs/dla34-8s_camvid.py')
+    assert cfg.train_cfg.max_epochs == 1200
+    assert cfg.param_scheduler == [dict(type='MultiStepLR', milestones=[800], gamma=0.1, by_epoch=True)]
+    assert cfg.crop_size == (448, 448)
+    assert cfg.model.backbone.out_indices == (3, 4, 5)
+
+
+def test_weights_are_named_by_a_variable(monkeypatch):
+    path = ROOT / 'configs/dla102_cityscapes.py'
+    assert Config.fromfile(path).model.backbone.init_cfg is None
+    monkeypatch.setenv('DLA_WEIGHTS', 'timm')
+    cfg = Config.fromfile(path)
+    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='timm')
+
+
+BASES = {
+    'upernet_r50': dict(
+        decode_head=dict(in_channels=[64, 128, 256, 512]), auxiliary_head=dict(in_channels=256)
+    ),
+    'fpn_r50': dict(neck=dict(in_channels=[64, 128, 256, 512])),
+    'pspnet_r50-d8': dict(
+        backbone=dict(output_stride=8),
+        decode_head=dict(in_channels=512),
+        auxiliary_head=dict(in_channels=256),
+    ),
+    'deeplabv3plus_r50-d8': dict(
+        backbone=dict(output_stride=8),
+        decode_head=dict(in_channels=512, c1_in_channels=64),
+        auxiliary_head=dict(in_channels=256),
+    ),
+}
+
+
+def train_step(cfg, data):
+    from mmengine.optim import OptimWrapper
+
+    model = MODELS.build(cfg)
+    model.train()
+    optim = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01))
+    before = [p.clone() for p in model.backbone.parameters()]
+    losses = model.train_step(data, optim)
+    assert all(torch.isfinite(v).all() for v in losses.values())
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.backbone.parameters()))
+
+
+@pytest.mark.parametrize('base', BASES)
+def test_swapped_into_mmsegs_own_configs(base):
+    import mmseg
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    cfg = Config.fromfile(f'{mmseg.__path__[0]}/.mim/configs/_base_/models/{base}.py')
+    change = dict(BASES[base])
+    backbone = change.pop('backbone', {})
+    cfg.merge_from_dict(dict(model=change))
+    cfg.model.pretrained = None
+    cfg.model.backbone = dict(type='mmdla.DLA', arch='34', norm_cfg=dict(type='BN'), **backbone)
+    cfg = Config.fromstring(cfg.pretty_text.replace("'SyncBN'", "'BN'"), '.py')
+    cfg.model.data_preprocessor.size = (64, 97)
+    init_default_scope('mmseg')
+    samples = [
+        SegDataSample(
+            gt_sem_seg=PixelData(data=torch.randint(0, 19, (1, 64, 97))),
+            metainfo=dict(img_shape=(64, 97)),
+        )
+        for _ in range(2)
+    ]
+    images = [torch.randint(0, 255, (3, 64, 97), dtype=torch.uint8) for _ in range(2)]
+    train_step(cfg.model, dict(inputs=images, data_samples=samples))
+
+
+def test_swapped_into_mmpretrains_own_config():
+    mmpretrain = pytest.importorskip('mmpretrain')
+    from mmpretrain.structures import DataSample
+
+    cfg = Config.fromfile(f'{mmpretrain.__path__[0]}/.mim/configs/_base_/models/resnet18.py')
+    cfg.model.backbone = dict(type='mmdla.DLA', arch='34')
+    init_default_scope('mmpretrain')
+    data = dict(
+        inputs=torch.rand(2, 3, 65, 64),
+        data_samples=[DataSample().set_gt_label(i) for i in range(2)],
+    )
+    train_step(cfg.model, data)
