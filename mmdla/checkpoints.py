@@ -59,44 +59,47 @@ def _download(url: str) -> Path:
     path = folder / re.sub(r'[^\w.-]+', '_', urlparse(url).path.strip('/'))
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f'{path}.lock'):
-        if not path.exists():
-            try:
-                # Writes beside the target and renames when complete.
-                torch.hub.download_url_to_file(url, str(path), progress=True)
-            except (URLError, OSError) as error:
-                raise CheckpointError(
-                    f'checkpoint {url!r}: could not be downloaded ({error}); with the file at hand, '
-                    'give its path instead'
-                ) from error
-    try:
-        _read_file(path, 'meta')
-    except CheckpointError:
-        path.unlink()
-        raise
+        if path.exists():
+            return path
+        part = path.with_name(f'{path.name}.part')
+        try:
+            torch.hub.download_url_to_file(url, str(part), progress=True)
+            _read_file(part, 'meta', name=url)
+            os.replace(part, path)
+        except CheckpointError:
+            raise
+        except (URLError, OSError) as error:
+            raise CheckpointError(
+                f'checkpoint {url!r}: could not be downloaded ({error}); with the file at hand, give '
+                'its path instead'
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
     return path
 
 
-def _read_file(path: Path, map_location: str) -> dict:
+def _read_file(path: Path, map_location: str, name: str | None = None) -> dict:
+    name = name or str(path)
     with path.open('rb') as file:
         head = file.read(512)
     if not head:
-        raise CheckpointError(f'checkpoint {str(path)!r}: the file is empty')
+        raise CheckpointError(f'checkpoint {name!r}: the file is empty')
     if re.match(rb'\s*<(!doctype|html|\?xml|head|body)', head, re.IGNORECASE):
         raise CheckpointError(
-            f'checkpoint {str(path)!r}: this is a web page, probably an error page saved in place of '
+            f'checkpoint {name!r}: this is a web page, probably an error page saved in place of '
             'the weights'
         )
     if path.suffix == '.safetensors' or head[8:9] == b'{':
-        return _read_safetensors(path, map_location)
+        return _read_safetensors(path, map_location, name)
     if not (head.startswith((b'PK', b'\x80')) or b'ustar' in head):
         raise CheckpointError(
-            f'checkpoint {str(path)!r}: neither a PyTorch nor a safetensors file (it starts with '
+            f'checkpoint {name!r}: neither a PyTorch nor a safetensors file (it starts with '
             f'{head[:16]!r})'
         )
-    return _read_pickle(path, map_location)
+    return _read_pickle(path, map_location, name)
 
 
-def _read_safetensors(path: Path, map_location: str) -> dict:
+def _read_safetensors(path: Path, map_location: str, name: str) -> dict:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -104,11 +107,11 @@ def _read_safetensors(path: Path, map_location: str) -> dict:
         return load_file(path, device='cpu' if map_location == 'meta' else map_location)
     except SafetensorError as error:
         raise CheckpointError(
-            f'checkpoint {str(path)!r}: truncated or damaged safetensors file ({error})'
+            f'checkpoint {name!r}: truncated or damaged safetensors file ({error})'
         ) from error
 
 
-def _read_pickle(path: Path, map_location: str) -> dict:
+def _read_pickle(path: Path, map_location: str, name: str) -> dict:
     try:
         with _plain_classes_allowed():
             content = torch.load(path, map_location=map_location, weights_only=True)
@@ -117,17 +120,17 @@ def _read_pickle(path: Path, map_location: str) -> dict:
         foreign = re.search(r'(?:GLOBAL|Unsupported global:?) ([\w.]+)', reason)
         if foreign:
             raise CheckpointError(
-                f'checkpoint {str(path)!r}: holds an object of {foreign[1]}, which is not plain data; '
+                f'checkpoint {name!r}: holds an object of {foreign[1]}, which is not plain data; '
                 'it is not loaded, because unpickling it could run code'
             ) from error
         # PyTorch puts advice to load unsafely before the reason.
         detail = re.search(r'WeightsUnpickler error:\s*(.+)', reason) or re.match(r'(.+)', reason)
         raise CheckpointError(
-            f'checkpoint {str(path)!r}: truncated or damaged PyTorch file, or none ({detail[1]})'
+            f'checkpoint {name!r}: truncated or damaged PyTorch file, or none ({detail[1]})'
         ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(
-            f'checkpoint {str(path)!r}: holds a {type(content).__name__}, not a state dict'
+            f'checkpoint {name!r}: holds a {type(content).__name__}, not a state dict'
         )
     return content
 

@@ -123,6 +123,19 @@ def test_recomputing_changes_nothing(arch):
     assert all(m.track_running_stats for m in lean.modules() if isinstance(m, nn.BatchNorm2d))
 
 
+def test_recomputing_under_the_compiler_changes_nothing():
+    plain = DLA('46_c', out_indices=(3,))
+    lean = DLA('46_c', out_indices=(3,), with_cp=True)
+    lean.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    for model in (plain, torch.compile(lean, backend='aot_eager', fullgraph=True)):
+        model(x)[0].square().mean().backward()
+    for (name, a), (_, b) in zip(plain.named_parameters(), lean.named_parameters()):
+        torch.testing.assert_close(a.grad, b.grad, msg=name)
+    for (name, a), (_, b) in zip(plain.named_buffers(), lean.named_buffers()):
+        torch.testing.assert_close(a, b, msg=name)
+
+
 def saved_bytes(model: nn.Module, x: torch.Tensor) -> int:
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = {}

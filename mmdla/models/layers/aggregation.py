@@ -16,7 +16,7 @@ from .conv import ACT_CFG, NORM_CFG, act, conv, conv_norm, norm
 
 
 class AggregationNode(nn.Module):
-    r"""Aggregation node ``N``, equation (3) and, with ``residual``, (4).
+    r"""Aggregation node ``N``, with and without the residual term.
 
     .. math::
         N(x_1, \dots, x_n) = \sigma(\mathrm{BN}(\textstyle\sum_i W_i x_i + b) [\, + x_n ])
