@@ -20,7 +20,9 @@ train_dataloader = dict(
 val_dataloader = dict(num_workers=1)
 test_dataloader = dict(num_workers=1)
 model = dict(
-    data_preprocessor=dict(mean={{_base_.mean}}, std={{_base_.std}}), decode_head=dict(num_classes=11)
+    data_preprocessor=dict(mean={{_base_.mean}}, std={{_base_.std}}),
+    # mmseg's average, over void pixels too, on both sides of the comparison
+    decode_head=dict(num_classes=11, loss_decode=dict(avg_non_ignore=False)),
 )
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01))
 param_scheduler = [

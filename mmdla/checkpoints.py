@@ -7,6 +7,7 @@ strings and containers of these.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import torch
 from filelock import FileLock
@@ -45,8 +47,12 @@ def read_checkpoint(source: str | os.PathLike, map_location: str = 'cpu') -> dic
             downloaded, or is no checkpoint at all.
     """
     source = os.fspath(source)
-    remote = re.match(r'(https?|file)://', source)
-    path = _download(source) if remote else Path(source).expanduser()
+    if re.match(r'https?://', source):
+        path = _download(source)
+    elif source.startswith('file://'):
+        path = Path(url2pathname(urlparse(source).path))
+    else:
+        path = Path(source).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {str(path)!r}: there is no such file')
     return _read_file(path, map_location)
@@ -55,8 +61,9 @@ def read_checkpoint(source: str | os.PathLike, map_location: str = 'cpu') -> dic
 def _download(url: str) -> Path:
     """Fetch a file once, however many processes ask, and return where it lies."""
     folder = Path(torch.hub.get_dir()) / 'checkpoints' / 'mmdla'
-    # Files of many models share a name (`model.safetensors`): keep the address's path.
-    path = folder / re.sub(r'[^\w.-]+', '_', urlparse(url).path.strip('/'))
+    # Files of many models share a name (`model.safetensors`): the whole address tells them apart.
+    name = Path(urlparse(url).path).name or 'checkpoint'
+    path = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f'{path}.lock'):
         if path.exists():
@@ -117,7 +124,7 @@ def _read_pickle(path: Path, map_location: str, name: str) -> dict:
             content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
         reason = str(error) or type(error).__name__
-        foreign = re.search(r'(?:GLOBAL|Unsupported global:?) ([\w.]+)', reason)
+        foreign = re.search(r'(?:GLOBAL|[Uu]nsupported (?:global|class):?) ([\w.]+)', reason)
         if foreign:
             raise CheckpointError(
                 f'checkpoint {name!r}: holds an object of {foreign[1]}, which is not plain data; '
@@ -291,15 +298,15 @@ def convert_released(state_dict: Mapping[str, Tensor], source: str = 'checkpoint
     """
     for prefix in ('', 'module.', 'backbone.'):
         state = without_prefix(state_dict, prefix)
-        if 'base.base_layer.0.weight' in state and any(k.startswith('dla_up.ida_0.') for k in state):
+        if {'base.base_layer.0.weight', 'fc.0.weight', 'fc.0.bias'} <= state.keys():
             return _from_dlaseg(state)
         if 'base_layer.0.weight' not in state:
             continue
-        if 'level2.root.norm.weight' in state:
+        if any(k.endswith('.root.norm.weight') for k in state):
             network = {re.sub(r'\bnorm(\d?)\.', r'bn\1.', k): v for k, v in state.items()}
             network = _network(network)
             return Converted(MMDET3D_DLANET, dict(network), network)
-        if 'level2.root.bn.weight' in state:
+        if any(k.endswith('.root.bn.weight') for k in state):
             return _from_classifier(state)
     raise CheckpointError(
         f"{source}: neither an authors' DLA or DLASeg checkpoint, nor timm's DLA, nor mmdet3d's DLANet "
@@ -321,7 +328,7 @@ def _from_classifier(state: Mapping[str, Tensor]) -> Converted:
     released = sum(k.startswith(('base_layer.', 'level')) for k in state)
     out = {f'backbone.{k}': v for k, v in network.items()}
     classes = None
-    if 'fc.weight' in state:
+    if {'fc.weight', 'fc.bias'} <= state.keys():
         # A 1x1 convolution on the pooled map there, a linear layer in mmpretrain.
         out['head.fc.weight'] = state['fc.weight'].flatten(1)
         out['head.fc.bias'] = state['fc.bias']

@@ -26,10 +26,7 @@ EXTENSIONS = {
         'VISUALIZERS': {'mmdla.visualization': ['SegStripVisualizer']},
     },
 }
-INSTALL = {
-    'mmengine': "pip install 'mmdla[onedl]'",
-    'mmseg': "pip install 'mmdla[onedl]' (or mmsegmentation, beside the upstream libraries)",
-}
+INSTALL = {'mmseg': "pip install 'mmdla[onedl]' (or mmsegmentation, beside the upstream libraries)"}
 
 
 class LazyRegistry(Registry):

@@ -228,8 +228,21 @@ def test_addresses(server, tmp_path, monkeypatch):
         pretrained(f'{address}/page.pth', '46_c')
     with pytest.raises(CheckpointError, match='could not be downloaded'):
         pretrained(f'{address}/missing.pth', '46_c')
-    kept = [p.name for p in (tmp_path / 'cache').rglob('*.pth')]
-    assert kept == ['good.pth'], 'a bad file stayed in the cache'
+    files = [p.name for p in (tmp_path / 'cache').rglob('*') if p.is_file() and p.suffix != '.lock']
+    assert len(files) == 1, 'a bad file stayed in the cache'
+    assert files[0].endswith('-good.pth')
+
+
+def test_addresses_that_end_alike_are_told_apart(server, tmp_path, monkeypatch):
+    folder, address = server
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    for name in ('a', 'b'):
+        (folder / name).mkdir()
+        torch.save(dict(x=torch.tensor(ord(name))), folder / name / 'model.pth')
+        assert read_checkpoint(f'{address}/{name}/model.pth')['x'] == ord(name)
+        assert read_checkpoint((folder / name / 'model.pth').as_uri())['x'] == ord(name)
+    torch.save(dict(x=torch.tensor(0)), folder / 'a/model.pth')
+    assert read_checkpoint((folder / 'a/model.pth').as_uri())['x'] == 0, 'a local file was cached'
 
 
 def convert(*args) -> subprocess.CompletedProcess:
@@ -247,11 +260,17 @@ def test_convert_classifiers(tmp_path):
     assert not [k for k in converted.state_dict if re.search(r'level[34]\.project', k)]
     DLA('34').load_state_dict(converted.network, strict=True)
 
-    for name in ('dla34', 'dla60_res2next'):
-        theirs = timm.create_model(name)
-        converted = convert_released(theirs.state_dict())
-        assert converted.format == "timm's DLA classifier"
-        DLA(name[3:]).load_state_dict(converted.network, strict=True)
+    assert converted.state_dict.keys() >= {'head.fc.weight', 'head.fc.bias'}
+
+
+@pytest.mark.parametrize('arch', DLA.arch_settings)
+def test_convert_every_architecture_of_timm(arch):
+    with torch.device('meta'):
+        theirs = timm.create_model(f'dla{arch}')
+        ours = DLA(arch)
+    converted = convert_released(theirs.state_dict())
+    assert converted.format == "timm's DLA classifier"
+    assert converted.network.keys() == ours.state_dict().keys()
 
 
 def test_converted_classifier_gives_the_released_logits(golden):
@@ -279,11 +298,50 @@ def test_convert_mmdet3d(norm, prefix):
     own = model.state_dict()
     theirs = {prefix + re.sub(r'\bbn(\d?)\.', r'norm\1.', k): v for k, v in own.items()}
     theirs[f'{prefix}level3.project.0.weight'] = torch.zeros(128, 64, 1, 1)
+    # Names of mmdet3d 1.x, as its DLANet has them.
+    wanted = ['base_layer.1.weight', 'level2.tree1.norm1.weight', 'level2.tree1.conv2.weight',
+              'level2.root.conv.weight', 'level2.root.norm.bias', 'level3.tree2.tree2.norm2.bias',
+              'level4.tree1.project.1.weight']  # fmt: skip
+    assert {prefix + name for name in wanted} <= theirs.keys()
     if prefix:
         theirs['bbox_head.conv.weight'] = torch.zeros(1)
     converted = convert_released(theirs)
     assert converted.format == "mmdet3d's DLANet"
     model.load_state_dict(converted.state_dict, strict=True)
+
+
+def segmentation() -> dict[str, torch.Tensor]:
+    """A state dict as the authors' DLASeg saves it, with 4 classes at output stride 8."""
+    from mmdla.models import IDAUp
+
+    state = {f'base.{k}': v for k, v in released('34').items()}
+    state |= {f'dla_up.{k}': v for k, v in IDAUp([128, 256, 512]).state_dict().items()}
+    return state | {
+        'fc.0.weight': torch.randn(4, 128, 1, 1),
+        'fc.0.bias': torch.randn(4),
+        'up.weight': torch.randn(4, 1, 16, 16),
+    }
+
+
+def test_convert_tool_checks_the_head(tmp_path):
+    state = segmentation()
+    torch.save(state, tmp_path / 'whole.pth')
+    done = convert(tmp_path / 'whole.pth', tmp_path / 'out.pth')
+    assert done.returncode == 0, done.stderr
+    assert (
+        'out_indices=(3, 4, 5)) with IDAUpHead(in_channels=[128, 256, 512], num_classes=4)'
+        in done.stdout
+    )
+    del state['dla_up.ida_1.node_1.0.weight']
+    torch.save(state, tmp_path / 'part.pth')
+    done = convert(tmp_path / 'part.pth', tmp_path / 'never.pth')
+    assert done.returncode == 1
+    assert 'entries of its head' in done.stderr
+    assert 'decode_head.dla_up.ida_1.node_1.0.weight' in done.stderr
+    # A detector of the CenterNet family has the same beginning and no classifier.
+    detector = {k: v for k, v in segmentation().items() if not k.startswith('fc.')}
+    with pytest.raises(CheckpointError, match='neither an authors'):
+        convert_released(detector)
 
 
 def test_convert_tool(tmp_path):

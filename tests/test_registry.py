@@ -63,6 +63,8 @@ def test_plain_names_after_import(tmp_path):
         from mmpretrain.registry import MODELS as MMPRETRAIN
         from mmengine.registry import OPTIM_WRAPPERS
         assert MMPRETRAIN.get('DLA').__name__ == 'DLA'
+        for layer in ('HDA', 'IDA', 'AggregationNode', 'LearnedUpsample', 'DLABasicBlock'):
+            assert MMPRETRAIN.get(layer).__module__.startswith('mmdla.models.layers'), layer
         assert OPTIM_WRAPPERS.get('CPUAmpOptimWrapper').__name__ == 'CPUAmpOptimWrapper'
         """,
         tmp_path,
@@ -89,7 +91,6 @@ def test_backbones_import_neither_mmseg_nor_mmpretrain(tmp_path):
         heavy = [m for m in ('mmseg.models', 'mmseg.datasets', 'mmpretrain', 'timm', 'scipy', 'pandas')
                  if m in sys.modules]
         assert not heavy, heavy
-        import time
         print(len(sys.modules))
         """,
         tmp_path,

@@ -47,7 +47,9 @@ def draw_pictures(cfg: Config, folder: str) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise ValueError("--show-dir: the config's default_hooks have no visualization")
-    hook['draw'] = True
+    # mmseg's and mmdet's hooks say draw, mmpretrain's says enable.
+    hook['enable' if hook['type'].split('.')[-1] == 'VisualizationHook' else 'draw'] = True
+    hook['interval'] = 1
     cfg.visualizer['save_dir'] = folder
 
 

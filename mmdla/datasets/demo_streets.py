@@ -30,6 +30,11 @@ ID = {name: i for i, name in enumerate(CLASSES)}
 VOID = 255
 MANIFEST = 'demo_streets.json'
 VERSION = 1
+FILES = (
+    ('leftImg8bit', 'leftImg8bit'),
+    ('gtFine', 'gtFine_labelTrainIds'),
+    ('gtFine', 'gtFine_color'),
+)
 SIZES = dict(train=240, val=40)
 IMAGE_SIZE = (128, 256)
 
@@ -378,7 +383,7 @@ def generate_demo_streets(
         Path: ``root``.
 
     Raises:
-        DataFolderError: If ``root`` holds something else.
+        DataFolderError: If ``root`` holds something else, or not all of it.
         ValueError: If a size is impossible.
     """
     if not sizes or min(sizes.values()) < 1:
@@ -387,10 +392,14 @@ def generate_demo_streets(
         raise ValueError(f'image_size={tuple(image_size)}: scenes need 32 pixels or more each way')
     root = Path(root)
     recipe = dict(version=VERSION, sizes=dict(sizes), image_size=list(image_size), seed=seed)
+    # The folder appears whole, so that one that is there needs no lock, and no right to write.
+    if root.exists():
+        _check_whole(root, recipe)
+        return root
     root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f'{root}.lock'):
         if root.exists():
-            _check_manifest(root, recipe)
+            _check_whole(root, recipe)
             return root
         parts = Path(tempfile.mkdtemp(prefix=f'{root.name}.part-', dir=root.parent))
         try:
@@ -407,7 +416,7 @@ def generate_demo_streets(
     return root
 
 
-def _check_manifest(root: Path, recipe: dict) -> None:
+def _check_whole(root: Path, recipe: dict) -> None:
     manifest = root / MANIFEST
     found = json.loads(manifest.read_text()) if manifest.is_file() else None
     if found != recipe:
@@ -415,6 +424,14 @@ def _check_manifest(root: Path, recipe: dict) -> None:
             f'{root} is there already and is not the demo data set asked for (its {MANIFEST}: {found}, '
             f'wanted: {recipe}). Move it away, or set DEMO_STREETS_ROOT to another folder.'
         )
+    for split, count in recipe['sizes'].items():
+        for kind, suffix in FILES:
+            there = len(list(root.glob(f'{kind}/{split}/*/*_{suffix}.png')))
+            if there != count:
+                raise DataFolderError(
+                    f'{root / kind / split} holds {there} of the {count} *_{suffix}.png that the demo '
+                    f'data set has. Remove {root} and it is drawn anew.'
+                )
 
 
 def _write_scene(root: Path, split: str, i: int, seed: int, size: tuple[int, int]) -> None:
@@ -423,11 +440,8 @@ def _write_scene(root: Path, split: str, i: int, seed: int, size: tuple[int, int
     stem = f'{town}_{i:06d}_000000'
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(PALETTE)] = PALETTE
-    for kind, suffix, picture in (
-        ('leftImg8bit', 'leftImg8bit', scene.image),
-        ('gtFine', 'gtFine_labelTrainIds', scene.labels),
-        ('gtFine', 'gtFine_color', colours[scene.labels][..., ::-1]),
-    ):
+    pictures = (scene.image, scene.labels, colours[scene.labels][..., ::-1])
+    for (kind, suffix), picture in zip(FILES, pictures):
         folder = root / kind / split / town
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f'{stem}_{suffix}.png'

@@ -84,7 +84,10 @@ def fit_to_machine(cfg: Config, launcher: str) -> None:
 
     Args:
         cfg (Config): Changed in place.
-        launcher (str): ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        launcher (str): ``'none'`` or ``'pytorch'``; with the others mmengine wants GPUs.
+
+    Raises:
+        RuntimeError: If there is no GPU and the launcher needs one.
     """
     if not on_cpu():
         return
@@ -92,10 +95,15 @@ def fit_to_machine(cfg: Config, launcher: str) -> None:
         print('No GPU here: SyncBN becomes BN.', flush=True)
     if launcher == 'none':
         return
+    if launcher != 'pytorch':
+        raise RuntimeError(
+            f'--launcher {launcher}: mmengine binds each of its processes to a GPU and there is none '
+            'here; on CPUs start them with tools/dist_train.sh'
+        )
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
     wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
-    if launcher == 'pytorch' and not dist.is_initialized():
+    if not dist.is_initialized():
         # mmengine binds the process to a GPU before it makes the group.
         dist.init_process_group('gloo')
 
@@ -125,15 +133,13 @@ def enable_amp(optim_wrapper: ConfigDict) -> None:
         ValueError: If its type is not mmengine's plain one.
     """
     kind = optim_wrapper.get('type', 'OptimWrapper')
-    if kind in ('AmpOptimWrapper', 'CPUAmpOptimWrapper'):
-        return
-    if kind != 'OptimWrapper':
-        raise ValueError(
-            f"--amp: needs optim_wrapper.type='OptimWrapper', but the config says {kind!r}"
-        )
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
+        raise ValueError(f"--amp: needs optim_wrapper.type='OptimWrapper', the config has {kind!r}")
     if on_cpu():
         optim_wrapper['type'] = 'CPUAmpOptimWrapper'
-    else:
+        for name in ('loss_scale', 'dtype', 'use_fsdp'):
+            optim_wrapper.pop(name, None)
+    elif kind != 'AmpOptimWrapper':
         optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
 
 

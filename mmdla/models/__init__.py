@@ -8,7 +8,7 @@ _NEED_MMSEG = {
     name: module for module, names in EXTENSIONS['mmseg']['MODELS'].items() for name in names
 }
 
-__all__ = ['DLA', 'IDAUp', *_NEED_MMSEG]
+__all__ = ['DLA', 'IDAUp']  # what needs mmseg is not for `import *`
 
 
 def __getattr__(name: str):

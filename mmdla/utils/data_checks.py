@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 GUIDE = 'docs/data.md'
@@ -23,9 +25,6 @@ KNOWN = {
 
 class DataFolderError(FileNotFoundError):
     """A data set's folder is missing or incomplete; the message says how to mend it."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def _advice(dataset: str, data_root: str | None) -> str:
@@ -66,7 +65,9 @@ def check_pairs(
             raise DataFolderError(f'The folder of {what} is missing: {folder}. {advice}')
     images = {}
     for path in sorted(Path(img_dir).rglob('*')):
-        suffix = next((s for s in img_suffixes if path.name.endswith(s)), None)
+        # Hidden files (`._a.png`) are not the data set's; mmseg passes them over too.
+        hidden = path.name.startswith('.')
+        suffix = next((s for s in img_suffixes if not hidden and path.name.endswith(s)), None)
         if suffix:
             stem = path.relative_to(img_dir).as_posix()[: -len(suffix)]
             if stem in images:
@@ -121,8 +122,10 @@ def _leaves(dataset) -> list[dict]:
 
 
 def _check_dataset(dataset: dict) -> None:
-    prefix = dataset.get('data_prefix') or {}
-    if 'img_path' not in prefix or dataset.get('ann_file') or dataset.get('backend_args'):
+    prefix = dataset.get('data_prefix')
+    if not isinstance(prefix, dict) or 'img_path' not in prefix or find_spec('mmseg') is None:
+        return
+    if dataset.get('ann_file') or dataset.get('backend_args'):
         return
     from mmseg.datasets import BaseSegDataset
     from mmseg.registry import DATASETS
@@ -132,12 +135,9 @@ def _check_dataset(dataset: dict) -> None:
         return
     if getattr(cls, 'generates', False):
         return
-    # Suffixes are arguments with defaults; a bare instance knows them.
-    probe = cls(
-        **{k: v for k, v in dataset.items() if k in ('img_suffix', 'seg_map_suffix')},
-        lazy_init=True,
-    )
-    suffixes = probe.img_suffix
+    img_suffix, ann_suffix = (_argument(dataset, cls, k) for k in ('img_suffix', 'seg_map_suffix'))
+    if img_suffix is None or ann_suffix is None:
+        return
     root = dataset.get('data_root') or ''
 
     def join(part: str | None) -> str | None:
@@ -148,6 +148,17 @@ def _check_dataset(dataset: dict) -> None:
         dataset.get('data_root'),
         join(prefix['img_path']),
         join(prefix.get('seg_map_path')),
-        (suffixes,) if isinstance(suffixes, str) else suffixes,
-        probe.seg_map_suffix,
+        (img_suffix,) if isinstance(img_suffix, str) else img_suffix,
+        ann_suffix,
     )
+
+
+def _argument(dataset: dict, cls: type, name: str):
+    """What a data set's class will take an argument to be: the config's, or the nearest default."""
+    if name in dataset:
+        return dataset[name]
+    for base in cls.__mro__:
+        parameter = inspect.signature(base.__init__).parameters.get(name)
+        if parameter is not None and parameter.default is not inspect.Parameter.empty:
+            return parameter.default
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmcv
 import numpy as np
 from mmengine.dist import master_only
 from mmseg.registry import VISUALIZERS as MMSEG_VISUALIZERS
@@ -45,9 +46,7 @@ class SegStripVisualizer(SegLocalVisualizer):
         if show:
             self.show(picture, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            from mmcv import imwrite
-
-            imwrite(picture[..., ::-1], out_file)
+            mmcv.imwrite(picture[..., ::-1], out_file)
         else:
             self.add_image(name, picture, step)
 

@@ -161,6 +161,20 @@ def test_streets_overwrite_nothing(streets, tmp_path):
         generate_demo_streets(tmp_path / 'none', dict(train=0))
 
 
+def test_streets_that_lost_a_file_are_named(streets):
+    next(streets.glob('leftImg8bit/train/*/*.png')).unlink()
+    with pytest.raises(DataFolderError, match=r'leftImg8bit/train holds 2 of the 3'):
+        generate_demo_streets(streets, SIZES, (48, 96))
+
+
+def test_streets_that_are_there_need_no_right_to_write(streets, monkeypatch):
+    def refuse(*args):
+        raise PermissionError('read-only file system')
+
+    monkeypatch.setattr(demo_streets, 'FileLock', refuse)
+    assert generate_demo_streets(streets, SIZES, (48, 96)) == streets
+
+
 def test_streets_are_whole_or_not_there(tmp_path, monkeypatch):
     def disk_full(*args):
         raise OSError('No space left on device')
@@ -242,6 +256,32 @@ def test_missing_data_is_reported_before_anything_is_built(config, tmp_path, mon
     assert variable in text
     assert 'docs/data.md' in text
     assert (root / 'docs/data.md').is_file()
+
+
+def test_mmsegs_other_data_sets_pass(tmp_path):
+    """Some look at their folder as they are built; the check builds none."""
+    for folder, name in (('images', '21_training.png'), ('labels', '21_manual1.png')):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / name), np.zeros((4, 4), np.uint8))
+    prefix = dict(img_path='images', seg_map_path='labels')
+    dataset = dict(type='DRIVEDataset', data_root=str(tmp_path), data_prefix=prefix)
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(dataset, img_suffix='_training.png'))))
+    check_config(cfg, ['train'])
+    (tmp_path / 'labels/21_manual1.png').unlink()
+    with pytest.raises(DataFolderError, match='DRIVEDataset reads data_root'):
+        check_config(cfg, ['train'])
+    # mmpretrain's may have a string, or images that no mmseg class reads.
+    for other in ('img_path', dict(img_path='x')):
+        check_config(
+            Config(dict(train_dataloader=dict(dataset=dict(type='X', data_prefix=other)))), ['train']
+        )
+
+
+def test_hidden_files_are_passed_over(streets):
+    image = next(streets.glob('leftImg8bit/train/*/*.png'))
+    image.with_name(f'._{image.name}').write_bytes(b'')
+    dataset = dict(type='CityscapesDataset', data_root=str(streets), data_prefix=PREFIX)
+    check_config(Config(dict(train_dataloader=dict(dataset=dataset))), ['train'])
 
 
 def test_incomplete_cityscapes_is_reported(streets):

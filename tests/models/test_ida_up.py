@@ -112,6 +112,13 @@ def test_skips_of_any_rounding_are_matched(rounding):
     assert out.shape == (1, 32, 45, 31)
 
 
+@pytest.mark.parametrize('upsample', ['deconv', 'bilinear'])
+def test_odd_factors(upsample):
+    neck = IDAUp([8, 16], strides=(1, 3), upsample=upsample)
+    (out,) = neck([torch.randn(1, 8, 10, 11), torch.randn(1, 16, 4, 4)])
+    assert out.shape == (1, 8, 10, 11)
+
+
 def test_matching_moves_no_pixel():
     x = torch.arange(20.0).view(1, 1, 4, 5)
     assert torch.equal(match_size(x, (3, 4), 1), x[..., :3, :4])
@@ -223,6 +230,24 @@ def test_head_chooses_levels():
     head = IDAUpHead([16, 24], num_classes=3, in_index=[1, 2], form='single', upsample='bilinear')
     xs = [torch.randn(2, c, s, s) for c, s in ((8, 16), (16, 8), (24, 4))]
     assert head(xs).shape == (2, 3, 8, 8)
+
+
+def test_head_names_its_own_argument():
+    with pytest.raises(ValueError, match=r'channels=64: .*8 channels of the shallowest level'):
+        IDAUpHead([8, 16], num_classes=3, channels=64)
+
+
+@pytest.mark.parametrize('output_stride', [32, 16, 8])
+@pytest.mark.parametrize('size', [(33, 64), (65, 97)])
+def test_backbone_and_head_train_at_every_output_stride(output_stride, size):
+    backbone = DLA('46x_c', out_indices=(1, 2, 3, 4, 5), output_stride=output_stride)
+    strides = [min(s, output_stride) for s in (2, 4, 8, 16, 32)]
+    head = IDAUpHead(backbone.channels[1:], num_classes=5, strides=strides)
+    out = resize(head(backbone(torch.randn(1, 3, *size))), size=size, mode='bilinear')
+    assert out.shape == (1, 5, *size)
+    out.square().mean().backward()
+    for part in (backbone, head):
+        assert not [n for n, p in part.named_parameters() if p.grad is None]
 
 
 def test_converted_segmentation_network_loads_strictly(golden):

@@ -50,8 +50,30 @@ def test_log_probabilities_are_summed():
 
 
 def test_one_channel():
-    logits = torch.randn(3, 1, 5, 6) * 3
-    merged = merge(Segmentor(1, threshold=0.7), logits)
-    p = logits.sigmoid()
+    p = (torch.randn(3, 1, 5, 6) * 3).sigmoid()  # mmseg's segmentors have applied it already
+    merged = merge(Segmentor(1, threshold=0.7), p)
     product = p.prod(0) / (p.prod(0) + (1 - p).prod(0))
     assert torch.equal(merged.pred_sem_seg.data.bool(), product > 0.7)
+
+
+def test_one_view_twice_changes_no_prediction():
+    """Through a real segmentor: what it calls seg_logits is what is merged."""
+    from mmseg.models import EncoderDecoder
+
+    model = EncoderDecoder(
+        backbone=dict(type='mmdla.DLA', arch='46_c', out_indices=(2, 3)),
+        decode_head=dict(
+            type='mmdla.IDAUpHead', in_channels=[64, 64], num_classes=2, out_channels=1, threshold=0.5
+        ),
+        test_cfg=dict(mode='whole'),
+    ).eval()
+    meta = dict(img_shape=(32, 32), ori_shape=(32, 32), img_path='a.png')
+    with torch.no_grad():
+        (single,) = model(torch.randn(1, 3, 32, 32), [SegDataSample(metainfo=meta)], mode='predict')
+    tta = LogProbTTAModel.__new__(LogProbTTAModel)
+    nn.Module.__init__(tta)
+    tta.module = model
+    wanted = single.pred_sem_seg.data.clone()
+    (merged,) = tta.merge_preds([[single, single]])
+    assert torch.equal(merged.pred_sem_seg.data, wanted)
+    assert 0 < wanted.float().mean() < 1

@@ -99,7 +99,8 @@ def test_test_with_tta_writes_label_maps_and_pictures(trained, env, tmp_path):
     work, _ = trained
     text = tool(
         'test.py', DEMO, work / 'iter_4.pth', '--work-dir', tmp_path, '--out', tmp_path / 'out',
-        '--show-dir', tmp_path / 'show', '--tta', '--cfg-options', *SMALL, env=env,
+        '--show-dir', tmp_path / 'show', '--tta', '--cfg-options', *SMALL,
+        'default_hooks.visualization.interval=50', env=env,
     )  # fmt: skip
     assert re.search(r'mIoU: \d+\.\d+', text)
     maps = sorted((tmp_path / 'out').glob('*.png'))
@@ -123,6 +124,110 @@ def test_compile(env, tmp_path):
     )  # fmt: skip
     assert 'Model has been "compiled"' in text
     assert 'Iter(train) [4/4]' in text
+
+
+def test_amp_takes_the_place_of_the_gpus_wrapper(monkeypatch):
+    from mmdla.engine import setup
+
+    monkeypatch.setattr(setup, 'on_cpu', lambda: True)
+    wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16', optimizer={})
+    setup.enable_amp(wrapper)
+    assert wrapper == dict(type='CPUAmpOptimWrapper', optimizer={})
+    with pytest.raises(ValueError, match='ApexOptimWrapper'):
+        setup.enable_amp(dict(type='ApexOptimWrapper'))
+    monkeypatch.setattr(setup, 'on_cpu', lambda: False)
+    wrapper = dict(type='OptimWrapper')
+    setup.enable_amp(wrapper)
+    assert wrapper == dict(type='AmpOptimWrapper', loss_scale='dynamic')
+    with monkeypatch.context() as patch:
+        patch.setattr(setup, 'on_cpu', lambda: True)
+        with pytest.raises(RuntimeError, match=r'--launcher slurm.*tools/dist_train\.sh'):
+            setup.fit_to_machine(Config(dict(model={})), 'slurm')
+
+
+def test_sync_bn_is_replaced_wherever_it_stands(monkeypatch, capsys):
+    from mmdla.engine import setup
+
+    monkeypatch.setattr(setup, 'on_cpu', lambda: True)
+    norm = dict(type='SyncBN', eps=1e-3)
+    cfg = Config(
+        dict(model=dict(backbone=dict(norm_cfg=norm), auxiliary_head=[dict(norm_cfg=norm)] * 2))
+    )
+    setup.fit_to_machine(cfg, 'none')
+    assert 'SyncBN' not in cfg.pretty_text
+    assert cfg.model.auxiliary_head[1].norm_cfg == dict(type='BN', eps=1e-3)
+    assert capsys.readouterr().out.count('SyncBN becomes BN') == 1
+
+
+def test_an_existing_mmseg_config_runs_with_type_changed(env, tmp_path):
+    """A config of mmseg's own, over its own bases; `type` is changed, channels are adjusted."""
+    import mmseg
+
+    base = f'{mmseg.__path__[0]}/.mim/configs/_base_'
+    data = tmp_path / 'data'
+    tool(
+        'dataset_converters/make_demo_streets.py',
+        data,
+        '--train',
+        4,
+        '--val',
+        2,
+        '--size',
+        64,
+        96,
+        env=env,
+    )
+    config = tmp_path / 'fpn_dla34.py'
+    config.write_text(f"""
+_base_ = ['{base}/models/fpn_r50.py', '{base}/datasets/cityscapes.py', '{base}/default_runtime.py',
+          '{base}/schedules/schedule_20k.py']
+crop_size = (64, 96)
+data_root = r'{data}'
+model = dict(
+    data_preprocessor=dict(size=crop_size), pretrained=None,
+    backbone=dict(_delete_=True, type='DLA', arch='34', norm_cfg=dict(type='SyncBN')),
+    neck=dict(in_channels=[64, 128, 256, 512]))
+train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root, pipeline=[
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters=1, val_interval=10)
+""")
+    tool('train.py', config, '--work-dir', tmp_path / 'work', env=env)
+    assert (tmp_path / 'work/iter_1.pth').is_file()
+
+
+def test_an_existing_mmpretrain_config_runs_with_type_changed(env, tmp_path):
+    mmpretrain = pytest.importorskip('mmpretrain')
+    base = f'{mmpretrain.__path__[0]}/.mim/configs/_base_'
+    for split in ('train', 'val'):
+        for name in ('cat', 'dog'):
+            folder = tmp_path / 'data' / split / name
+            folder.mkdir(parents=True)
+            for i in range(2):
+                Image.fromarray(np.full((40, 40, 3), 50 * i, np.uint8)).save(folder / f'{i}.png')
+    config = tmp_path / 'dla46_c.py'
+    config.write_text(f"""
+_base_ = ['{base}/models/resnet18.py', '{base}/schedules/imagenet_bs256.py', '{base}/default_runtime.py']
+model = dict(
+    backbone=dict(_delete_=True, type='DLA', arch='46_c', out_indices=(5,)),
+    head=dict(num_classes=2, in_channels=256, topk=(1,)))
+data_preprocessor = dict(num_classes=2, mean=[127] * 3, std=[60] * 3, to_rgb=True)
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+train_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='CustomDataset', data_root=r'{tmp_path}/data', data_prefix='train', pipeline=pipeline))
+val_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='CustomDataset', data_root=r'{tmp_path}/data', data_prefix='val', pipeline=pipeline))
+val_evaluator = dict(type='Accuracy', topk=(1,))
+test_dataloader, test_evaluator = val_dataloader, val_evaluator
+train_cfg = dict(max_epochs=1)
+""")
+    text = tool('train.py', config, '--work-dir', tmp_path / 'work', env=env)
+    assert 'accuracy/top1' in text
+    text = tool(
+        'test.py', config, tmp_path / 'work/epoch_1.pth', '--work-dir', tmp_path / 'work', env=env
+    )
+    assert 'accuracy/top1' in text
 
 
 def free_port() -> str:
@@ -253,7 +358,7 @@ def test_make_demo_streets(env, tmp_path):
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
-def test_configs_are_short_and_build(path):
+def test_configs_build(path):
     from mmengine.model import revert_sync_batchnorm
 
     lines = path.read_text().splitlines()
@@ -270,6 +375,11 @@ def test_configs_are_short_and_build(path):
 
 
 def test_recipes_are_the_papers():
+    loss = MODELS.build(Config.fromfile(ROOT / 'configs/dla34_camvid.py').model.decode_head.loss_decode)
+    logits, labels = torch.randn(1, 11, 4, 4), torch.randint(0, 11, (1, 4, 4))
+    labels[:, 1:] = 255
+    wanted = torch.nn.functional.cross_entropy(logits, labels, ignore_index=255)
+    torch.testing.assert_close(loss(logits, labels, ignore_index=255), wanted)
     cfg = Config.fromfile(ROOT / 'configs/dla102_cityscapes.py')
     assert cfg.train_cfg.max_epochs == 500
     assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)

@@ -8,11 +8,14 @@ config of this project loads strictly.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mmdla.checkpoints import (
     CheckpointError,
@@ -21,56 +24,90 @@ from mmdla.checkpoints import (
     read_checkpoint,
     state_dict_of,
 )
-from mmdla.models import DLA
+from mmdla.models import DLA, IDAUp
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def identify_arch(converted: Converted, source: str) -> tuple[str, str]:
-    """Which network of the table the parameters are of, and its kind of normalization.
+def shapes_of(state_dict: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the entries; counters of batches are missing in old files and begin at 0 then."""
+    return {k: tuple(v.shape) for k, v in state_dict.items() if not k.endswith('batches_tracked')}
+
+
+def identify(converted: Converted, source: str) -> tuple[str, DLA]:
+    """Name of the network that the parameters are of, and the network without values.
 
     Raises:
-        CheckpointError: If they are of none, or some are missing.
+        CheckpointError: If they are of none of the table, or some are missing.
     """
-    shapes = {k: tuple(v.shape) for k, v in converted.network.items() if _is_weight(k)}
-    norm = 'BN' if any(k.endswith('running_mean') for k in converted.network) else 'GN'
-    norm_cfg = dict(type='BN') if norm == 'BN' else dict(type='GN', num_groups=32)
+    shapes = shapes_of(converted.network)
+    group_norm = not any(k.endswith('running_mean') for k in shapes)
+    norm_cfg = dict(type='GN', num_groups=32) if group_norm else dict(type='BN')
     in_channels = shapes['base_layer.0.weight'][1]
-    closest, difference = None, None
+    differences = {}
     for arch in DLA.arch_settings:
         with torch.device('meta'):
             network = DLA(arch, in_channels=in_channels, norm_cfg=norm_cfg)
-        wanted = {k: tuple(v.shape) for k, v in network.state_dict().items() if _is_weight(k)}
-        if wanted == shapes:
-            return arch, norm
-        differing = sorted({k for k, _ in wanted.items() ^ shapes.items()})
-        if difference is None or len(differing) < len(difference):
-            closest, difference = arch, differing
+        difference = shapes_of(network.state_dict()).items() ^ shapes.items()
+        if not difference:
+            check_head(converted, network, source)
+            return arch, network
+        differences[arch] = sorted({key for key, _ in difference})
+    closest = min(differences, key=lambda arch: len(differences[arch]))
     raise CheckpointError(
         f'{source}: of none of the {len(DLA.arch_settings)} networks; closest is DLA {closest!r}, from '
-        f'which {len(difference)} entries differ: {", ".join(difference[:5])}, ...'
+        f'which {len(differences[closest])} entries differ: {", ".join(differences[closest][:5])}, ...'
     )
 
 
-def _is_weight(key: str) -> bool:
-    # Counters are missing in files from before PyTorch 0.4.1; loading begins them at 0.
-    return not key.endswith('num_batches_tracked')
+def check_head(converted: Converted, network: DLA, source: str) -> None:
+    """Compare what follows the backbone with what this project builds.
 
-
-def describe(converted: Converted, arch: str, norm: str) -> str:
-    """In a sentence, what the file was and what loads the result."""
-    norm = '' if norm == 'BN' else ", norm_cfg=dict(type='GN', num_groups=32)"
+    Raises:
+        CheckpointError: If an entry is missing, too many, or of another shape.
+    """
+    classes = converted.num_classes
+    found = {k: v for k, v in shapes_of(converted.state_dict).items() if 'head.' in k}
+    wanted = {}
     if converted.down_ratio is not None:
-        form = '' if converted.down_ratio == 2 else f'-{converted.down_ratio}s'
-        loads = (
-            f'a config with DLA {arch!r} and IDA-up at output stride {converted.down_ratio} and '
-            f'{converted.num_classes} classes, such as configs/dla{arch}{form}_cityscapes.py'
+        channels = network.channels[int(math.log2(converted.down_ratio)) :]
+        with torch.device('meta'):
+            neck = IDAUp(channels)
+        wanted = {f'decode_head.dla_up.{k}': v for k, v in shapes_of(neck.state_dict()).items()}
+        wanted['decode_head.conv_seg.weight'] = (classes, channels[0], 1, 1)
+        wanted['decode_head.conv_seg.bias'] = (classes,)
+    elif classes is not None:
+        wanted = {'head.fc.weight': (classes, network.channels[-1]), 'head.fc.bias': (classes,)}
+    difference = sorted({key for key, _ in found.items() ^ wanted.items()})
+    if difference:
+        raise CheckpointError(
+            f'{source}: was taken for {converted.format}, but {len(difference)} entries of its head '
+            f'are missing, too many or of another shape: {", ".join(difference[:5])}, ...'
         )
-    elif converted.num_classes is not None:
+
+
+def describe(converted: Converted, network: DLA, arch: str) -> str:
+    """In a sentence, what the file was and what loads the result."""
+    down, classes = converted.down_ratio, converted.num_classes
+    if down is not None:
+        first = int(math.log2(down))
         loads = (
-            f'an ImageClassifier of mmpretrain with DLA {arch!r}, GlobalAveragePooling and a '
-            f"LinearClsHead of {converted.num_classes} classes; as a backbone's start: "
-            f"init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone')"
+            f'DLA(arch={arch!r}, out_indices={tuple(range(first, 6))}) with IDAUpHead(in_channels='
+            f'{list(network.channels[first:])}, num_classes={classes})'
+        )
+        config = f'configs/dla{arch}{"" if down == 2 else f"-{down}s"}_cityscapes.py'
+        if classes == 19 and (ROOT / config).is_file():
+            loads += f', such as {config}'
+    elif classes is not None:
+        loads = (
+            f'an ImageClassifier of mmpretrain with DLA(arch={arch!r}, out_indices=(5,)), '
+            f'GlobalAveragePooling and LinearClsHead(num_classes={classes}, in_channels='
+            f"{network.channels[-1]}); as a backbone's start: init_cfg=dict(type='Pretrained', "
+            "checkpoint=..., prefix='backbone')"
         )
     else:
+        group_norm = any(isinstance(m, nn.GroupNorm) for m in network.modules())
+        norm = ", norm_cfg=dict(type='GN', num_groups=32)" if group_norm else ''
         loads = f"DLA(arch={arch!r}{norm}), also by init_cfg=dict(type='Pretrained', checkpoint=...)"
     return f'This was {converted.format}, DLA {arch!r}. What loads the result: {loads}.'
 
@@ -88,7 +125,7 @@ def main() -> None:
     try:
         state_dict = state_dict_of(read_checkpoint(args.src), args.src)
         converted = convert_released(state_dict, args.src)
-        arch, norm = identify_arch(converted, args.src)
+        arch, network = identify(converted, args.src)
     except (CheckpointError, FileNotFoundError) as error:
         sys.exit(f'convert_released: {error}')
     meta = dict(
@@ -101,7 +138,7 @@ def main() -> None:
     part = args.dst.with_name(f'{args.dst.name}.part')
     torch.save(dict(state_dict=converted.state_dict, meta=meta), part)
     os.replace(part, args.dst)
-    print(f'{describe(converted, arch, norm)}\nWritten: {args.dst}')
+    print(f'{describe(converted, network, arch)}\nWritten: {args.dst}')
 
 
 if __name__ == '__main__':

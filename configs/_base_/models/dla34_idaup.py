@@ -26,7 +26,8 @@ model = dict(
         in_channels=[32, 64, 128, 256, 512],
         num_classes=19,
         norm_cfg=norm_cfg,
-        loss_decode=dict(type='CrossEntropyLoss'),
+        # averaged over labelled pixels, as released
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     ),
     test_cfg=dict(mode='whole'),
 )

@@ -39,6 +39,9 @@ class IDAUpHead(BaseDecodeHead):
             ``ignore_index``, ``sampler``, ``align_corners``, ``out_channels``, ``conv_cfg``,
             ``act_cfg`` ...
 
+    Raises:
+        ValueError: If an argument is impossible; the message names it and what would be right.
+
     Source: Section 4.2; released ``dla_up.py``, ``DLASeg``. Parameters below ``dla_up`` have the
     released names; the released ``fc.0`` is mmseg's ``conv_seg``.
 
@@ -75,6 +78,11 @@ class IDAUpHead(BaseDecodeHead):
     ):
         if channels is None:
             channels = 32 if form == 'single' else in_channels[0]
+        elif form == 'nested' and channels != in_channels[0]:
+            raise ValueError(
+                f"channels={channels}: form='nested' ends with the {in_channels[0]} channels of the "
+                'shallowest level; leave channels out'
+            )
         super().__init__(
             list(in_channels),
             channels,

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .conv import ACT_CFG, NORM_CFG, act, conv, conv_norm, norm
 
 
+@MODELS.register_module()
 class AggregationNode(nn.Module):
     r"""Aggregation node ``N``, with and without the residual term.
 
@@ -87,6 +89,7 @@ class AggregationNode(nn.Module):
         return self.act(y)
 
 
+@MODELS.register_module()
 class IDA(nn.Module):
     r"""Iterative deep aggregation, equation (1).
 
@@ -153,6 +156,7 @@ class DenseMaxPool2d(nn.Module):
         return f'dilation={self.dilation}'
 
 
+@MODELS.register_module()
 class HDA(nn.Module):
     r"""Hierarchical deep aggregation, equation (2), written as the recursion it amounts to.
 

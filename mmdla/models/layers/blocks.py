@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .conv import ACT_CFG, NORM_CFG, act, conv, norm
 
 
+@MODELS.register_module('DLABasicBlock')
 class BasicBlock(nn.Module):
     r"""Two 3x3 convolutions, :math:`y = \sigma(W_2 \sigma(W_1 x) + s)`.
 
@@ -63,6 +65,7 @@ class BasicBlock(nn.Module):
         return self.act(y)
 
 
+@MODELS.register_module('DLABottleneck')
 class Bottleneck(nn.Module):
     r"""1x1, 3x3 and 1x1 convolution, :math:`y = \sigma(W_3 \sigma(W_2 \sigma(W_1 x)) + s)`.
 
@@ -119,6 +122,7 @@ class Bottleneck(nn.Module):
         return self.act(y)
 
 
+@MODELS.register_module('DLASplitBottleneck')
 class SplitBottleneck(Bottleneck):
     """Bottleneck whose 3x3 convolution is split into groups: the "X" of DLA-X.
 
@@ -140,6 +144,7 @@ class SplitBottleneck(Bottleneck):
         return out_channels * self.groups // 32
 
 
+@MODELS.register_module('DLARes2NetBlock')
 class Res2NetBlock(nn.Module):
     r"""Bottleneck whose 3x3 convolution is a cascade over ``scale`` slices of the channels.
 

@@ -14,8 +14,8 @@ PAPER_INIT = [
     dict(type='Kaiming', layer='Conv2d', mode='fan_out', nonlinearity='relu'),
     dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1, bias=0),
 ]
-# Activations that have an `inplace` argument; in place they cost no memory.
-_INPLACE = {'ReLU', 'LeakyReLU', 'RReLU', 'ReLU6', 'ELU', 'SiLU', 'Mish', 'Hardswish', 'HSwish'}
+# Activations that need their output only in backward: in place they save a map.
+_INPLACE = {'ReLU', 'LeakyReLU', 'ReLU6', 'ELU'}
 
 
 def conv(

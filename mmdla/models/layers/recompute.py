@@ -23,6 +23,12 @@ def _buffers_kept(module: nn.Module):
             owner._buffers.update(buffers)
 
 
+def _compiling() -> bool:
+    if hasattr(torch.compiler, 'is_compiling'):
+        return torch.compiler.is_compiling()
+    return torch._dynamo.is_compiling()  # PyTorch 2.1 and 2.2
+
+
 def recompute(module: nn.Module, x):
     """``module(x)``, keeping only ``x`` for backward and running the module again then.
 
@@ -33,7 +39,7 @@ def recompute(module: nn.Module, x):
         module (nn.Module): A module of one argument.
         x (Tensor | list[Tensor]): Its argument.
     """
-    if torch.compiler.is_compiling():
+    if _compiling():
         # The compiler plans the recomputation itself and repeats no side effect.
         return checkpoint(module, x, use_reentrant=False)
     return checkpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 
@@ -18,12 +19,13 @@ def bilinear_kernel(factor: int) -> Tensor:
     return torch.outer(line, line)
 
 
+@MODELS.register_module()
 class LearnedUpsample(nn.ConvTranspose2d):
     """Depthwise transposed convolution that begins as bilinear interpolation.
 
     Kernel 2f, stride f, padding f // 2, no bias. Outside the map it sees zeros, so the borders of
-    its output are darker than an interpolation's. For odd factors it gives one row and column more
-    than ``f`` times the input; :func:`match_size` cuts it.
+    its output are darker than an interpolation's. For odd factors the convolution gives one row and
+    column more than ``f`` times the input, at the end; they are cut.
 
     Args:
         channels (int): Channels, each upsampled by its own kernel.
@@ -48,11 +50,14 @@ class LearnedUpsample(nn.ConvTranspose2d):
         with torch.no_grad():
             self.weight.copy_(bilinear_kernel(self.factor).expand_as(self.weight))
 
-    def init_weights(self) -> None:
-        """Start from bilinear interpolation; mmengine calls this."""
-        self.reset_parameters()
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        if self.factor % 2:
+            y = y[..., : self.factor * x.shape[2], : self.factor * x.shape[3]]
+        return y
 
 
+@MODELS.register_module()
 class BilinearUpsample(nn.Module):
     """Bilinear interpolation by a factor, without parameters.
 

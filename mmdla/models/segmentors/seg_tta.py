@@ -20,8 +20,8 @@ class LogProbTTAModel(SegTTAModel):
     .. math:: \hat y = \arg\max_c \sum_a \log p_a(c)
 
     mmseg's ``SegTTAModel`` averages probabilities instead. The merged log-probabilities are the
-    sample's ``seg_logits`` afterwards. With one output channel the probability of the foreground,
-    of the normalized product, is compared with the head's threshold.
+    sample's ``seg_logits`` afterwards. With one output channel the log-odds are summed, and the
+    probability that they stand for is compared with the head's threshold.
 
     Args:
         module (dict | nn.Module): The segmentor.
@@ -45,8 +45,8 @@ class LogProbTTAModel(SegTTAModel):
         logits = [s.seg_logits.data.float() for s in samples]
         merged = samples[0]
         if self.module.out_channels == 1:
-            # Log-odds add up as log-probabilities do.
-            total = torch.stack(logits).sum(0)
+            # mmseg has applied the sigmoid already; log-odds add up as log-probabilities do.
+            total = torch.stack([torch.logit(p, eps=1e-6) for p in logits]).sum(0)
             prediction = (total.sigmoid() > self.module.decode_head.threshold).long()
         else:
             total = torch.stack([F.log_softmax(x, dim=0) for x in logits]).sum(0)
