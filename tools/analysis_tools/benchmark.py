@@ -117,7 +117,10 @@ def main() -> None:
         '| network | work | ours, ms | timm, ms | ratio | middle half |',
         '|---|---|---|---|---|---|',
     ]
-    memory = ['| network | timm, MiB | ours, MiB | | with_cp, MiB | |', '|---|---|---|---|---|---|']
+    memory = [
+        '| network | timm, MiB | ours, MiB | ratio | with_cp, MiB | ratio |',
+        '|---|---|---|---|---|---|',
+    ]
     for arch in track_iter_progress(args.archs):
         ours = Classifier(arch).to(device)
         ours.backbone.init_weights()
