@@ -14,8 +14,6 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get('MMDLA_SHARED', ROOT.parent / 'shared'))
 
-torch.set_num_threads(2)
-
 
 def shared(path: str) -> Path:
     """A file or folder of the shared material; the test is skipped where it is absent."""
