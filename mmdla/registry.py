@@ -62,8 +62,6 @@ def _child(attribute: str) -> Registry:
 MODELS = _child('MODELS')
 DATASETS = _child('DATASETS')
 TRANSFORMS = _child('TRANSFORMS')
-METRICS = _child('METRICS')
-HOOKS = _child('HOOKS')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS')
 VISUALIZERS = _child('VISUALIZERS')
 
@@ -90,6 +88,7 @@ def extend_libraries() -> None:
         for attribute, modules in registries.items():
             registry = getattr(theirs, attribute)
             for module in modules:
+                # mmengine has no public way to add a place; this is what it does with `locations`.
                 if registry._imported:
                     importlib.import_module(module)
                 elif module not in registry._locations:
