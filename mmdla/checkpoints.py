@@ -18,7 +18,6 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 # Under which prefixes a network's parameters stand in released files: alone, behind DataParallel,
@@ -60,6 +59,8 @@ def read_checkpoint(source: str | os.PathLike, map_location: str = 'cpu') -> dic
 
 def _download(url: str) -> Path:
     """Fetch a file once, however many processes ask, and return where it lies."""
+    from filelock import FileLock
+
     folder = Path(torch.hub.get_dir()) / 'checkpoints' / 'mmdla'
     # Files of many models share a name (`model.safetensors`): the whole address tells them apart.
     name = Path(urlparse(url).path).name or 'checkpoint'

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 pytest.importorskip('mmseg')
+from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
@@ -65,11 +66,14 @@ def test_one_view_twice_changes_no_prediction():
         decode_head=dict(
             type='mmdla.IDAUpHead', in_channels=[64, 64], num_classes=2, out_channels=1, threshold=0.5
         ),
-        test_cfg=dict(mode='whole'),
+        test_cfg=ConfigDict(mode='whole'),
     ).eval()
     meta = dict(img_shape=(32, 32), ori_shape=(32, 32), img_path='a.png')
+    x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        (single,) = model(torch.randn(1, 3, 32, 32), [SegDataSample(metainfo=meta)], mode='predict')
+        # Half of the pixels on either side.
+        model.decode_head.conv_seg.bias -= model(x, mode='tensor').median()
+        (single,) = model(x, [SegDataSample(metainfo=meta)], mode='predict')
     tta = LogProbTTAModel.__new__(LogProbTTAModel)
     nn.Module.__init__(tta)
     tta.module = model
