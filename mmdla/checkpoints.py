@@ -144,7 +144,11 @@ def _read_pickle(path: Path, map_location: str, name: str) -> dict:
 
 
 def plain_classes() -> list:
-    """Number and history types that training stores beside the weights; loading them runs no code."""
+    """What mmengine's training checkpoints hold beside the weights; loading it runs no code.
+
+    A ``HistoryBuffer`` refers to its own methods, which are pickled as calls of ``getattr``. What
+    these return cannot be called in turn: PyTorch's reader calls what is on its list and nothing else.
+    """
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
@@ -152,6 +156,7 @@ def plain_classes() -> list:
     numbers = {type(np.dtype(t)) for t in (np.float32, np.float64, np.int32, np.int64, np.bool_)}
     return [
         HistoryBuffer,
+        getattr,
         np.ndarray,
         np.dtype,
         core.multiarray.scalar,

@@ -192,6 +192,23 @@ def test_what_is_no_checkpoint_is_refused(kind, tmp_path):
     assert not (tmp_path / 'exploded').exists()
 
 
+class Climber:
+    """Tries to reach a function through the attributes of what may be loaded, and to call it."""
+
+    def __reduce__(self):
+        import numpy as np
+
+        return np.ndarray.tofile, (np.zeros(1), str(self.path))
+
+
+def test_attributes_of_what_may_be_loaded_cannot_be_called(tmp_path):
+    Climber.path = tmp_path / 'exploded'
+    torch.save(dict(x=Climber()), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError):
+        read_checkpoint(tmp_path / 'a.pth')
+    assert not (tmp_path / 'exploded').exists()
+
+
 def test_missing_file():
     with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth': there is no such file"):
         read_checkpoint('nowhere.pth')

@@ -95,6 +95,18 @@ def test_resume_goes_on(trained, env):
     assert (work / 'iter_6.pth').is_file()
 
 
+def test_a_training_checkpoint_starts_a_backbone(trained):
+    from mmdla.models import DLA
+
+    work, _ = trained
+    checkpoint = str(work / 'iter_4.pth')
+    model = DLA('46_c', init_cfg=dict(type='Pretrained', checkpoint=checkpoint))
+    model.init_weights()
+    saved = torch.load(checkpoint, weights_only=False)['state_dict']
+    own = model.state_dict()
+    assert all(torch.equal(v, saved[f'backbone.{k}']) for k, v in own.items())
+
+
 def test_test_with_tta_writes_label_maps_and_pictures(trained, env, tmp_path):
     work, _ = trained
     text = tool(
