@@ -9,5 +9,19 @@ visualizer = dict(type='mmdla.SegStripVisualizer', vis_backends=vis_backends, na
 log_level = 'INFO'
 load_from = None
 resume = False
-# log-probabilities of the scales summed, as released
+# released: log-probabilities of five scales summed, no flip
 tta_model = dict(type='mmdla.LogProbTTAModel')
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='Resize', scale_factor=factor, keep_ratio=True)
+                for factor in (0.5, 0.75, 1.0, 1.25, 1.5)
+            ],
+            [dict(type='LoadAnnotations')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]

@@ -41,12 +41,18 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config that the shared arguments speak of."""
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+def read_config(args: argparse.Namespace) -> Config:
+    """The config named, with ``--cfg-options`` applied."""
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    return cfg
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config to train or test, as the shared arguments say."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args)
     cfg.launcher = args.launcher
     name = osp.splitext(osp.basename(args.config))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmdla.models import DLA
 from mmdla.models.layers import SplitBottleneck
+from mmdla.utils.memory import saved_bytes
 
 ARCHS = list(DLA.arch_settings)
 USED_PARAMS = {
@@ -137,22 +138,6 @@ def test_recomputing_under_the_compiler_changes_nothing():
         torch.testing.assert_close(a.grad, b.grad, msg=name)
     for (name, a), (_, b) in zip(plain.named_buffers(), lean.named_buffers()):
         torch.testing.assert_close(a, b, msg=name)
-
-
-def saved_bytes(model: nn.Module, x: torch.Tensor) -> int:
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept = {}
-
-    def pack(t):
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = model.train()(x)
-    del out
-    return sum(kept.values())
 
 
 @pytest.mark.parametrize('arch', ['34', '60', '102'])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mmdla.engine.setup import device_name
 from mmdla.models import DLA
+from mmdla.utils.memory import saved_bytes
 
 
 class Classifier(nn.Module):
@@ -31,24 +32,6 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.backbone(x)[-1].mean((2, 3)))
-
-
-def saved_bytes(model: nn.Module, x: Tensor) -> int:
-    """Bytes that autograd keeps for backward, each storage once, without parameters."""
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    storages: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    model.train()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = model(x)
-    del out
-    return sum(storages.values())
 
 
 def timed(run: Callable[[], object]) -> float:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_cfg_options
+from mmdla.engine.setup import add_cfg_options, read_config
 from mmdla.utils.data_checks import check_config
 
 
@@ -27,9 +26,7 @@ def main() -> None:
     parser.add_argument('--number', type=int, default=20, help='how many samples (20)')
     add_cfg_options(parser)
     args = parser.parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     check_config(cfg, [args.split])
     dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)

@@ -6,12 +6,11 @@ import argparse
 
 import torch
 from mmengine.analysis import get_model_complexity_info
-from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_cfg_options
+from mmdla.engine.setup import add_cfg_options, read_config
 
 
 def main() -> None:
@@ -31,9 +30,7 @@ def main() -> None:
         parser.error(f'--shape {args.shape}: one or two positive numbers')
     height, width = args.shape[0], args.shape[-1]
 
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
     channels = next(p for p in model.parameters() if p.ndim == 4).shape[1]
