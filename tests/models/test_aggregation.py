@@ -65,9 +65,10 @@ def test_ida_is_equation_1(n):
     ida = random_norms(IDA([4, 6, 8, 3, 5][:n], 4))
     xs = [torch.randn(1, c, 8, 8) for c in [4, 6, 8, 3, 5][:n]]
     nodes = [getattr(ida, f'node_{i}') for i in range(1, n)]
-    outs = ida(xs)
-    torch.testing.assert_close(outs[-1], literal_ida(nodes, xs))
-    assert len(outs) == n
+    outs = ida.partial_aggregations(xs)
+    wanted = [literal_ida(nodes, xs[: i + 1]) for i in range(n)]
+    torch.testing.assert_close(outs, wanted)
+    torch.testing.assert_close(ida(xs), wanted[-1])
 
 
 def literal_hda(tree, x, pooled_input=None):

@@ -200,8 +200,7 @@ def test_what_else_is_missing_or_unexpected_is_reported():
 def test_no_global_state():
     DLA('102x2')
     arch = dict(
-        block='split',
-        block_args=dict(groups=32),
+        block=dict(type='split', groups=32),
         depths=[1, 1, 1, 2, 3, 1],
         channels=[16, 32, 128, 256, 512, 1024],
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -14,17 +13,32 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...checkpoints import load_pretrained, split_pretrained
 from ..layers import (
-    HDA,
+    FORMS,
     AggregationNode,
     BasicBlock,
     Bottleneck,
     Res2NetBlock,
     SplitBottleneck,
+    factory,
     recompute,
 )
 from ..layers.conv import PAPER_INIT, conv_norm_act
 
 BLOCKS = dict(basic=BasicBlock, bottleneck=Bottleneck, split=SplitBottleneck, res2net=Res2NetBlock)
+
+STAGE_ARGUMENTS = [
+    'depth',
+    'block',
+    'in_channels',
+    'out_channels',
+    'stride',
+    'dilation',
+    'first_dilation',
+    'aggregate_input',
+    'node',
+    'conv_cfg',
+    'norm_cfg',
+]
 
 LARGE = (16, 32, 128, 256, 512, 1024)
 COMPACT = (16, 32, 64, 64, 128, 256)
@@ -40,8 +54,8 @@ class DLA(BaseModule):
     """DLA: a network of hierarchical trees, joined by iterative aggregation.
 
     Six levels, counted from 0. A 7x7 convolution and level 0 keep the image's size, level 1 halves
-    it, levels 2 to 5 are :class:`~mmdla.models.layers.HDA` trees that halve it once more each;
-    levels 3 to 5 hand their pooled input to their last node. A level of stride ``s`` is
+    it, levels 2 to 5 are :class:`~mmdla.models.layers.HDA` trees, or stages of another form of the
+    paper's Figure 2, that halve it once more each; levels 3 to 5 aggregate their pooled input. A level of stride ``s`` is
     ``ceil(H / s)`` high: every image size works.
 
     Source: "Deep Layer Aggregation", https://arxiv.org/abs/1707.06484, Table 1. Parameter names are
@@ -53,10 +67,11 @@ class DLA(BaseModule):
             ``'102'``, ``'102x'``, ``'102x2'``, ``'169'``, ``'60_res2net'`` or ``'60_res2next'``; or a
             dict with
 
-            - ``block`` (str | Callable): ``'basic'``, ``'bottleneck'``, ``'split'``, ``'res2net'``,
-              or what builds a block (see ``layers/blocks.py``);
-            - ``block_args`` (dict): further arguments of the block. Default: none;
-            - ``depths`` (Sequence[int]): convolutions in levels 0 and 1, tree depths of levels 2-5;
+            - ``block`` (str | dict | Callable): ``'basic'``, ``'bottleneck'``, ``'split'``,
+              ``'res2net'``; or the name in a registry of any other block; or a dict of such a
+              ``type`` and further arguments; or what builds a block (see ``layers/blocks.py``);
+            - ``depths`` (Sequence[int]): convolutions in levels 0 and 1; levels 2-5 have
+              ``2 ** depth`` blocks;
             - ``channels`` (Sequence[int]): channels of levels 0-5;
             - ``residual`` (bool): residual nodes. Default: False.
 
@@ -67,6 +82,18 @@ class DLA(BaseModule):
         output_stride (int): 32, 16 or 8: the stride that no level exceeds. Dilation takes the place
             of the later strides so that the network computes the same function, more densely:
             every second (fourth) value is what stride 32 gives. Default: 32.
+        aggregation (str | dict | Callable): How the blocks of a level are joined, Figure 2:
+            ``'none'`` (a), ``'shallow'`` skips (b), ``'ida'`` (c), ``'tree'`` (d), ``'reentrant'``
+            tree (e), ``'hda'`` (f); or the registry entry or callable of another stage, built like
+            :class:`~mmdla.models.layers.HDA`. Blocks, channels and depths stay as they are.
+            Default: ``'hda'``.
+        link_levels (bool, optional): Aggregate, in levels 3 to 5, the pooled input too: iterative
+            aggregation from level to level. Default: True, as released, but for ``'none'``, which has
+            no node to take it.
+        node (dict | str | Callable): The nodes: further arguments of
+            :class:`~mmdla.models.layers.AggregationNode`, such as ``dict(kernel_size=3, bias=True)``,
+            or with a ``type`` the registry entry of another; or its name, or what builds one (see
+            ``layers/aggregation.py``). Default: ``{}``, 1x1 without bias, as released.
         frozen_stages (int): Levels 0 to ``frozen_stages``, and the 7x7 convolution before them, take
             no gradient and keep their batch-norm statistics. Default: -1, none.
         norm_eval (bool): Keep all batch norms in evaluation mode while training. Default: False.
@@ -106,8 +133,7 @@ class DLA(BaseModule):
         '102': dict(block='bottleneck', depths=(1, 1, 1, 3, 4, 1), channels=LARGE, residual=True),
         '102x': dict(block='split', depths=(1, 1, 1, 3, 4, 1), channels=LARGE, residual=True),
         '102x2': dict(
-            block='split',
-            block_args=dict(groups=64),
+            block=dict(type='split', groups=64),
             depths=(1, 1, 1, 3, 4, 1),
             channels=LARGE,
             residual=True,
@@ -115,8 +141,7 @@ class DLA(BaseModule):
         '169': dict(block='bottleneck', depths=(1, 1, 2, 3, 5, 1), channels=LARGE, residual=True),
         '60_res2net': dict(block='res2net', depths=(1, 1, 1, 2, 3, 1), channels=LARGE),
         '60_res2next': dict(
-            block='res2net',
-            block_args=dict(groups=8, base_width=4),
+            block=dict(type='res2net', groups=8, base_width=4),
             depths=(1, 1, 1, 2, 3, 1),
             channels=LARGE,
         ),
@@ -130,6 +155,9 @@ class DLA(BaseModule):
         in_channels: int = 3,
         out_indices: Sequence[int] = (2, 3, 4, 5),
         output_stride: int = 32,
+        aggregation: str | dict | Callable = 'hda',
+        link_levels: bool | None = None,
+        node: str | dict | Callable = {},
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
@@ -145,6 +173,11 @@ class DLA(BaseModule):
         if pretrained and pretrained['checkpoint'] == 'timm':
             if not isinstance(arch, str):
                 raise ValueError("init_cfg: checkpoint='timm' needs an arch with a name, not a dict")
+            if aggregation != 'hda':
+                raise ValueError(
+                    f"init_cfg: checkpoint='timm' needs aggregation='hda', not {aggregation!r}: the "
+                    'published networks are of this form'
+                )
             self.pretrained['checkpoint'] = self.pretrained_urls[arch]
         self.arch = settings
         depths, self.channels = settings['depths'], settings['channels']
@@ -163,10 +196,9 @@ class DLA(BaseModule):
 
         convs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         layers = dict(convs, act_cfg=act_cfg)
-        block = settings['block']
-        block = BLOCKS[block] if isinstance(block, str) else block
-        block = partial(block, **settings['block_args'], **layers)
-        node = partial(AggregationNode, residual=settings['residual'], **layers)
+        stage = self._stage(aggregation, link_levels)
+        block = self._block(settings['block'], layers, dilated=output_stride < 32)
+        node = self._node(node, layers, settings['residual'])
 
         width = self.channels[0]
         self.base_layer = conv_norm_act(in_channels, width, 7, **layers)
@@ -182,15 +214,15 @@ class DLA(BaseModule):
             if i < 2:
                 level = self._conv_level(width, out_channels, depth, level_stride, layers)
             else:
-                level = HDA(
-                    depth,
-                    block,
-                    width,
-                    out_channels,
+                level = stage(
+                    depth=depth,
+                    block=block,
+                    in_channels=width,
+                    out_channels=out_channels,
                     stride=level_stride,
                     dilation=dilation,
                     first_dilation=first_dilation,
-                    aggregate_input=i > 2,
+                    aggregate_input=i > 2 and self.link_levels,
                     node=node,
                     **convs,
                 )
@@ -205,18 +237,14 @@ class DLA(BaseModule):
             if arch not in cls.arch_settings:
                 raise ValueError(f'arch={arch!r}: must be one of {sorted(cls.arch_settings)} or a dict')
             arch = cls.arch_settings[arch]
-        known = {'block', 'depths', 'channels', 'block_args', 'residual'}
+        known = {'block', 'depths', 'channels', 'residual'}
         missing, unknown = {'block', 'depths', 'channels'} - set(arch), set(arch) - known
         if missing or unknown:
             raise ValueError(
                 f'arch={dict(arch)}: a dict has the keys block, depths and channels, and may have '
-                f'block_args and residual; missing: {sorted(missing)}, unknown: {sorted(unknown)}'
+                f'residual; missing: {sorted(missing)}, unknown: {sorted(unknown)}'
             )
-        settings = dict(block_args={}, residual=False) | copy.deepcopy(dict(arch))
-        if isinstance(settings['block'], str) and settings['block'] not in BLOCKS:
-            raise ValueError(
-                f"arch['block']={settings['block']!r}: must be one of {sorted(BLOCKS)} or a callable"
-            )
+        settings = dict(residual=False) | copy.deepcopy(dict(arch))
         for key in ('depths', 'channels'):
             values = settings[key] = tuple(settings[key])
             if len(values) != 6 or not all(isinstance(v, int) and v > 0 for v in values):
@@ -225,6 +253,31 @@ class DLA(BaseModule):
                     '0 to 5'
                 )
         return settings
+
+    def _stage(self, aggregation: str | dict | Callable, link_levels: bool | None) -> Callable:
+        """What builds a level, from ``aggregation``; sets ``link_levels``."""
+        if link_levels and aggregation == 'none':
+            raise ValueError(
+                "link_levels=True: aggregation='none' has no node to take the input; leave it out"
+            )
+        self.link_levels = aggregation != 'none' if link_levels is None else link_levels
+        return factory(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
+
+    @staticmethod
+    def _block(spec: str | dict | Callable, layers: dict, dilated: bool) -> Callable:
+        """What builds a block, from ``arch['block']``."""
+        needs = ['in_channels', 'out_channels', 'stride']
+        if dilated:
+            needs += ['dilation', 'first_dilation']
+        return factory(spec, "arch['block']", BLOCKS, needs, layers)
+
+    @staticmethod
+    def _node(spec: str | dict | Callable, layers: dict, residual: bool) -> Callable:
+        """What builds a node, from ``node``."""
+        if isinstance(spec, dict):
+            spec = dict(type=AggregationNode) | spec
+        needs = ['in_channels', 'out_channels', 'deepest']
+        return factory(spec, 'node', needs=needs, offers=dict(layers, residual=residual))
 
     @staticmethod
     def _check_out_indices(out_indices: Sequence[int], levels: int) -> tuple[int, ...]:

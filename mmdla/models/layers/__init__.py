@@ -1,22 +1,41 @@
 """The papers' vocabulary: blocks, nodes, aggregations and upsampling."""
 
-from .aggregation import HDA, IDA, AggregationNode, DenseMaxPool2d
+from .aggregation import (
+    FORMS,
+    HDA,
+    IDA,
+    AggregationNode,
+    AggregationTree,
+    Chain,
+    DenseMaxPool2d,
+    ReentrantTree,
+    ShallowSkips,
+    SumNode,
+)
 from .blocks import BasicBlock, Bottleneck, Res2NetBlock, SplitBottleneck
+from .factory import factory
 from .recompute import recompute
 from .upsampling import BilinearUpsample, LearnedUpsample, bilinear_kernel, match_size
 
 __all__ = [
+    'FORMS',
     'HDA',
     'IDA',
     'AggregationNode',
+    'AggregationTree',
     'BasicBlock',
     'BilinearUpsample',
     'Bottleneck',
+    'Chain',
     'DenseMaxPool2d',
     'LearnedUpsample',
+    'ReentrantTree',
     'Res2NetBlock',
+    'ShallowSkips',
     'SplitBottleneck',
+    'SumNode',
     'bilinear_kernel',
+    'factory',
     'match_size',
     'recompute',
 ]

@@ -1,12 +1,18 @@
-"""Deep layer aggregation: the node, iterative and hierarchical aggregation.
+"""Deep layer aggregation: nodes, and the six ways of Figure 2 to join blocks by them.
 
 Section 3 of "Deep Layer Aggregation" (Yu, Wang, Shelhamer, Darrell, CVPR 2018), one class an
-equation.
+equation. :class:`IDA`, :class:`ShallowSkips` and :class:`AggregationTree` join feature maps;
+:class:`Chain`, :class:`ReentrantTree` and :class:`HDA` are stages: blocks and their aggregation.
+
+A node is built as ``node(in_channels=[...], out_channels=..., deepest=...)``, ``deepest`` being the
+position of the deepest input, and called with the feature maps, which have one size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -90,8 +96,55 @@ class AggregationNode(nn.Module):
 
 
 @MODELS.register_module()
+class SumNode(nn.Module):
+    r"""Node that adds its inputs before one convolution: the CenterNet family's.
+
+    .. math::
+        N(x_1, \dots, x_n) = \sigma(\mathrm{BN}(W \textstyle\sum_i x_i + b))
+
+    Args:
+        in_channels (Sequence[int]): Channels of each input; equal.
+        out_channels (int): Channels of the output.
+        kernel_size (int): Default: 3.
+        deepest (int): Not used: the inputs count alike. Default: 0.
+        bias (bool): Default: True, as their deformable convolutions have.
+        conv_cfg (dict, optional): Convolution; theirs are ``dict(type='DCNv2', deform_groups=1)``,
+            which needs mmcv's compiled ops. Default: plain.
+        norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
+        act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
+
+    Raises:
+        ValueError: If the inputs differ in channels.
+
+    Source: Zhou et al., "Objects as Points", 2019; released ``pose_dla_dcn.py``, ``IDAUp``.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        kernel_size: int = 3,
+        deepest: int = 0,
+        bias: bool = True,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = NORM_CFG,
+        act_cfg: dict = ACT_CFG,
+    ):
+        super().__init__()
+        if len(set(in_channels)) != 1:
+            raise ValueError(f'in_channels={list(in_channels)}: what is added has equal channels')
+        self.conv = conv(in_channels[0], out_channels, kernel_size, bias=bias, conv_cfg=conv_cfg)
+        self.bn = norm(out_channels, norm_cfg)
+        self.act = act(act_cfg)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Aggregate feature maps of one size."""
+        return self.act(self.bn(self.conv(sum(inputs[1:], inputs[0]))))
+
+
+@MODELS.register_module()
 class IDA(nn.Module):
-    r"""Iterative deep aggregation, equation (1).
+    r"""Figure 2(c), equation (1): iterative deep aggregation.
 
     .. math::
         I(x_1, \dots, x_n) = \begin{cases} x_1 & n = 1 \\
@@ -102,8 +155,7 @@ class IDA(nn.Module):
     Args:
         in_channels (Sequence[int]): Channels of :math:`x_1` to :math:`x_n`, shallowest first.
         out_channels (int): Channels of each node's output.
-        node (Callable): ``node(in_channels, out_channels, deepest=...)`` builds a node.
-            Default: :class:`AggregationNode`.
+        node (Callable): Builds a node. Default: :class:`AggregationNode`.
 
     Source: Section 3.1; the nodes are named ``node_1`` ... as in the released ``dla_up.py``.
     """
@@ -117,20 +169,119 @@ class IDA(nn.Module):
         super().__init__()
         shallow = in_channels[0]
         for i, deep in enumerate(in_channels[1:], 1):
-            self.add_module(f'node_{i}', node([shallow, deep], out_channels, deepest=-1))
+            built = node(in_channels=[shallow, deep], out_channels=out_channels, deepest=-1)
+            self.add_module(f'node_{i}', built)
             shallow = out_channels
 
-    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Aggregate feature maps of one size.
-
-        Returns:
-            list[Tensor]: :math:`I(x_1), I(x_1, x_2), \\dots, I(x_1, \\dots, x_n)`; the last one is
-            the aggregation, the others are what further aggregations start from.
-        """
+    def partial_aggregations(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        r""":math:`I(x_1), I(x_1, x_2), \dots, I(x_1, \dots, x_n)`."""
         outs = [inputs[0]]
         for i, deep in enumerate(inputs[1:], 1):
             outs.append(getattr(self, f'node_{i}')(outs[-1], deep))
         return outs
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Aggregate feature maps of one size, shallowest first."""
+        return self.partial_aggregations(inputs)[-1]
+
+
+@MODELS.register_module()
+class ShallowSkips(nn.Module):
+    r"""Figure 2(b): skip connections that merge each earlier part in a single step.
+
+    .. math::
+        S(x_1, \dots, x_n) = \begin{cases} x_n & n = 1 \\
+        N(x_1, S(x_2, \dots, x_n)) & \text{otherwise} \end{cases}
+
+    As in FCN, U-Net and FPN, merging begins at the deepest; the shallowest passes one node only.
+    :class:`IDA` is the same connections in the other order.
+
+    Args:
+        in_channels (Sequence[int]): Channels of :math:`x_1` to :math:`x_n`, shallowest first.
+        out_channels (int): Channels of each node's output.
+        node (Callable): Builds a node. Default: :class:`AggregationNode`.
+
+    Source: Section 3, Figure 2(b), there for comparison.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        node: Callable[..., nn.Module] = AggregationNode,
+    ):
+        super().__init__()
+        deep = in_channels[-1]
+        for i in range(len(in_channels) - 1, 0, -1):
+            built = node(in_channels=[in_channels[i - 1], deep], out_channels=out_channels, deepest=-1)
+            self.add_module(f'node_{i}', built)
+            deep = out_channels
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Aggregate feature maps of one size, shallowest first."""
+        y = inputs[-1]
+        for i in range(len(inputs) - 1, 0, -1):
+            y = getattr(self, f'node_{i}')(inputs[i - 1], y)
+        return y
+
+
+@MODELS.register_module()
+class AggregationTree(nn.Module):
+    r"""Figure 2(d): a binary tree of nodes over blocks in a row, without re-entrance.
+
+    .. math::
+        A(x_1) &= x_1 \\
+        A(x_1, \dots, x_{2m}) &= N(A(x_{m+1}, \dots, x_{2m}), A(x_1, \dots, x_m))
+
+    No aggregation feeds a block. An input more than a power of two is the stage's own, the
+    shallowest: :math:`A(x_0, x_1, \dots, x_{2m}) = N(A(x_{m+1}, \dots), A(x_1, \dots), x_0)`.
+
+    Args:
+        in_channels (Sequence[int]): Channels of the inputs, shallowest first; :math:`2^n` of them, or
+            one more.
+        out_channels (int): Channels of each node's output.
+        node (Callable): Builds a node. Default: :class:`AggregationNode`.
+
+    Raises:
+        ValueError: If the number of inputs is another.
+
+    Source: Section 3.2, Figure 2(d).
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        node: Callable[..., nn.Module] = AggregationNode,
+    ):
+        super().__init__()
+        given, shallow, deep = self._split(list(in_channels))
+        if len(given) > 1 or not in_channels:
+            raise ValueError(
+                f'in_channels={list(in_channels)}: a tree joins 2, 4, 8, ... inputs, or one more'
+            )
+        self.out_channels = out_channels
+        if len(in_channels) == 1:
+            self.out_channels = in_channels[0]
+            return
+        self.tree1 = AggregationTree(shallow, out_channels, node)
+        self.tree2 = AggregationTree(deep, out_channels, node)
+        widths = [self.tree2.out_channels, self.tree1.out_channels, *given]
+        self.root = node(in_channels=widths, out_channels=out_channels, deepest=0)
+
+    @staticmethod
+    def _split(inputs: Sequence) -> tuple[Sequence, Sequence, Sequence]:
+        """What the root takes beside the subtrees, and the shallow and the deep half."""
+        half = 2 ** (len(inputs).bit_length() - 1) // 2
+        given = len(inputs) - 2 * half
+        return inputs[:given], inputs[given : given + half], inputs[given + half :]
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Aggregate feature maps of one size, shallowest first."""
+        if len(inputs) == 1:
+            return inputs[0]
+        given, shallow, deep = self._split(inputs)
+        return self.root(self.tree2(deep), self.tree1(shallow), *given)
 
 
 class DenseMaxPool2d(nn.Module):
@@ -156,53 +307,111 @@ class DenseMaxPool2d(nn.Module):
         return f'dilation={self.dilation}'
 
 
+def pooling(stride: int, dilation: int = 1, first_dilation: int | None = None) -> nn.Module:
+    """Pooling that does to the size of a map what a block of this stride or dilation does."""
+    if stride > 1:
+        # Rounds sizes up like the strided convolution beside it; equal on even sizes.
+        return nn.MaxPool2d(stride, stride, ceil_mode=True)
+    if first_dilation not in (None, dilation):
+        return DenseMaxPool2d(first_dilation)
+    return nn.Identity()
+
+
+def block_channels(depth: int, out_channels: int | Sequence[int], stride: int) -> list[int]:
+    """Channels of each block of a stage.
+
+    Raises:
+        ValueError: If one of the arguments is impossible.
+    """
+    if not isinstance(depth, int) or depth < 1:
+        raise ValueError(f'depth={depth!r}: must be a whole number, 1 or more')
+    if stride not in (1, 2):
+        raise ValueError(f'stride={stride}: a stage has stride 1 or 2')
+    blocks = 2**depth
+    channels = [out_channels] * blocks if isinstance(out_channels, int) else list(out_channels)
+    if len(channels) != blocks or not all(isinstance(c, int) and c > 0 for c in channels):
+        raise ValueError(
+            f'out_channels={out_channels}: must be a positive whole number, or {blocks} of them, one '
+            f'for each block of depth={depth}'
+        )
+    return channels
+
+
+def build_block(
+    block: Callable[..., nn.Module],
+    in_channels: int,
+    out_channels: int,
+    stride: int = 1,
+    dilation: int = 1,
+    first_dilation: int | None = None,
+) -> nn.Module:
+    """Build a block, see ``blocks.py``; it hears of dilation only where there is one."""
+    args = dict(in_channels=in_channels, out_channels=out_channels, stride=stride)
+    if dilation > 1 or first_dilation not in (None, dilation):
+        args.update(dilation=dilation, first_dilation=first_dilation)
+    return block(**args)
+
+
+def build_projection(
+    block: nn.Module, in_channels: int, out_channels: int, conv_cfg: dict | None, norm_cfg: dict
+) -> nn.Module | None:
+    """Projection of a block's shortcut, a 1x1 convolution where the widths differ.
+
+    Returns:
+        nn.Module | None: None for a block that is called without a shortcut.
+    """
+    if not getattr(block, 'takes_shortcut', False):
+        return None
+    if in_channels == out_channels:
+        return nn.Identity()
+    return conv_norm(in_channels, out_channels, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+
+
+def check_width(block: nn.Module, in_channels: int, out_channels: int) -> nn.Module:
+    """The block, a stage's second or later one, unless its shortcut would need a projection."""
+    if getattr(block, 'takes_shortcut', False) and in_channels != out_channels:
+        raise ValueError(
+            f'out_channels: {type(block).__name__} leaves its shortcut to the stage, which projects '
+            f'that of its first block only; a later one cannot go from {in_channels} to '
+            f'{out_channels} channels'
+        )
+    return block
+
+
 @MODELS.register_module()
-class HDA(nn.Module):
-    r"""Hierarchical deep aggregation, equation (2), written as the recursion it amounts to.
-
-    The paper, with blocks ``B`` and nodes ``N``:
+class Chain(nn.Module):
+    r"""Figure 2(a) to (d): :math:`2^n` blocks in a row, and what joins their outputs.
 
     .. math::
-        T_n(x) &= N(R^n_{n-1}(x), \dots, R^n_1(x), L^n_1(x), L^n_2(x)) \\
-        L^n_2 &= B(L^n_1), \quad L^n_1 = B(R^n_1), \quad
-        R^n_m = \begin{cases} T_m(x) & m = n - 1 \\ T_m(R^n_{m+1}) & \text{otherwise} \end{cases}
+        x_i = B(x_{i-1}), \qquad y = A(x_1, \dots, x_{2^n})
 
-    A tree of depth ``n`` is a tree of depth ``n - 1`` followed by another one, whose last node also
-    takes the first one's output and whatever ``c`` this tree was given:
-
-    .. math::
-        T_n(x; c) &= T_{n-1}(T_{n-1}(x);\, c, T_{n-1}(x)) \\
-        T_1(x; c) &= N(B(B(x)), B(x), c)
+    :math:`A` is an aggregation that feeds no block; without one :math:`y = x_{2^n}`, Figure 2(a).
+    With ``aggregate_input`` the pooled input is the shallowest that it takes.
 
     Args:
-        depth (int): ``n``, 1 or more. A tree of depth ``n`` has :math:`2^n` blocks.
-        block (Callable): ``block(in_channels, out_channels, stride, dilation, first_dilation)``
-            builds a block that is called with its input and a shortcut (see ``blocks.py``).
+        depth (int): ``n``, 1 or more.
+        block (Callable): Builds a block, see ``blocks.py``.
         in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output.
-        stride (int): 1 or 2. With 2 the first block has that stride. Default: 1.
+        out_channels (int | Sequence[int]): Channels of the blocks' and nodes' outputs; of each block,
+            where they differ, nodes having those of the deepest.
+        stride (int): Stride of the first block, 1 or 2. Default: 1.
         dilation (int): Dilation of the blocks. Default: 1.
         first_dilation (int, optional): Dilation in place of the stride: of the first block's first
             3x3 convolution and of the pooling. Default: ``dilation``, no stride to replace.
-        aggregate_input (bool): Give the pooled input to the last node too. This is how the networks
-            aggregate iteratively between stages. Default: False.
-        node (Callable): ``node(in_channels, out_channels)`` builds a node. Default:
-            :class:`AggregationNode`.
+        aggregate_input (bool): Aggregate the pooled input too. Default: False.
+        node (Callable): Builds a node. Default: :class:`AggregationNode`.
         conv_cfg (dict, optional): Convolution of the projection. Default: plain.
         norm_cfg (dict): Normalization of the projection. Default: ``dict(type='BN')``.
-        extra_channels (Sequence[int]): Channels of ``c``, which an enclosing tree passes to the last
-            node. Default: none.
+        aggregation (Callable, optional): ``A``: :class:`ShallowSkips` (b), :class:`IDA` (c),
+            :class:`AggregationTree` (d), or what is built and called like these.
+            Default: none (a).
 
     Raises:
-        ValueError: If ``depth`` is below 1 or ``stride`` neither 1 nor 2.
-
-    Sections 3.2 and 4.1; parameter names of the released ``dla.py``, ``Tree``. The released trees
-    also build a projection at inner trees and throw its output away; loading drops those keys. A
-    tree's node is registered last, so that tools that look for the last layer find it.
+        ValueError: If an argument is impossible; the message names it and what would be right.
 
     Example:
-        >>> tree = HDA(2, BasicBlock, 64, 128, stride=2, aggregate_input=True)
-        >>> tree(torch.rand(1, 64, 23, 31)).shape
+        >>> stage = Chain(2, BasicBlock, 64, 128, stride=2, aggregation=IDA)
+        >>> stage(torch.rand(1, 64, 23, 31)).shape
         torch.Size([1, 128, 12, 16])
     """
 
@@ -211,7 +420,89 @@ class HDA(nn.Module):
         depth: int,
         block: Callable[..., nn.Module],
         in_channels: int,
-        out_channels: int,
+        out_channels: int | Sequence[int],
+        stride: int = 1,
+        dilation: int = 1,
+        first_dilation: int | None = None,
+        aggregate_input: bool = False,
+        node: Callable[..., nn.Module] = AggregationNode,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = NORM_CFG,
+        aggregation: Callable[..., nn.Module] | None = None,
+    ):
+        super().__init__()
+        channels = block_channels(depth, out_channels, stride)
+        if aggregate_input and aggregation is None:
+            raise ValueError('aggregate_input=True: without an aggregation there is no node to take it')
+        self.aggregate_input = aggregate_input
+        self.pool = pooling(stride, dilation, first_dilation)
+        first = build_block(block, in_channels, channels[0], stride, dilation, first_dilation)
+        self.project = build_projection(first, in_channels, channels[0], conv_cfg, norm_cfg)
+        self.blocks = nn.ModuleList([first])
+        for width, out in pairwise(channels):
+            self.blocks.append(check_width(build_block(block, width, out, 1, dilation), width, out))
+        self.aggregation = None
+        if aggregation is not None:
+            joined = [in_channels, *channels] if aggregate_input else channels
+            self.aggregation = aggregation(joined, channels[-1], node)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the blocks and aggregate: (N, C, H, W) to (N, C', ceil(H / stride), ...)."""
+        first, *others = self.blocks
+        outs = []
+        if self.aggregate_input or self.project is not None:
+            pooled = self.pool(x)
+        if self.aggregate_input:
+            outs.append(pooled)
+        x = first(x) if self.project is None else first(x, self.project(pooled))
+        outs.append(x)
+        for block in others:
+            x = block(x)
+            outs.append(x)
+        return x if self.aggregation is None else self.aggregation(outs)
+
+
+@MODELS.register_module()
+class ReentrantTree(nn.Module):
+    r"""Figure 2(e): a tree whose aggregations feed the blocks that follow.
+
+    .. math::
+        T_0(x) = B(x), \qquad T_n(x; c) = N(T_{n-1}(T_{n-1}(x)), T_{n-1}(x), c)
+
+    The second subtree's input is the first one's aggregation. ``c`` is what the root takes beside
+    them: the pooled input with ``aggregate_input``, otherwise nothing.
+
+    Args:
+        depth (int): ``n``, 1 or more. A tree of depth ``n`` has :math:`2^n` blocks.
+        block (Callable): Builds a block, see ``blocks.py``.
+        in_channels (int): Channels of the input.
+        out_channels (int | Sequence[int]): Channels of the blocks' and nodes' outputs; of each block,
+            where they differ, nodes having those of the deepest.
+        stride (int): Stride of the first block, 1 or 2. Default: 1.
+        dilation (int): Dilation of the blocks. Default: 1.
+        first_dilation (int, optional): Dilation in place of the stride: of the first block's first
+            3x3 convolution and of the pooling. Default: ``dilation``, no stride to replace.
+        aggregate_input (bool): Give the pooled input to the root too. This is how the networks
+            aggregate iteratively between stages. Default: False.
+        node (Callable): Builds a node. Default: :class:`AggregationNode`.
+        conv_cfg (dict, optional): Convolution of the projection. Default: plain.
+        norm_cfg (dict): Normalization of the projection. Default: ``dict(type='BN')``.
+        extra_channels (Sequence[int]): Channels of ``c`` beside the pooled input, which an enclosing
+            tree gives. Default: none.
+
+    Raises:
+        ValueError: If an argument is impossible; the message names it and what would be right.
+
+    Source: Section 3.2, Figure 2(e). A tree's node is registered last, so that tools that look for
+    the last layer find it.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        block: Callable[..., nn.Module],
+        in_channels: int,
+        out_channels: int | Sequence[int],
         stride: int = 1,
         dilation: int = 1,
         first_dilation: int | None = None,
@@ -222,52 +513,46 @@ class HDA(nn.Module):
         extra_channels: Sequence[int] = (),
     ):
         super().__init__()
-        if depth < 1:
-            raise ValueError(f'depth={depth}: a tree has a depth of 1 or more')
-        if stride not in (1, 2):
-            raise ValueError(f'stride={stride}: a tree has stride 1 or 2')
+        channels = block_channels(depth, out_channels, stride)
         self.depth = depth
         self.aggregate_input = aggregate_input
+        self.pool = pooling(stride, dilation, first_dilation)
         if aggregate_input:
             extra_channels = (*extra_channels, in_channels)
+        half = len(channels) // 2
+        middle, last = channels[half - 1], channels[-1]
+        if depth == 1:
+            self.tree1 = build_block(block, in_channels, middle, stride, dilation, first_dilation)
+            self.project = build_projection(self.tree1, in_channels, middle, conv_cfg, norm_cfg)
+            self.needs_pooled = aggregate_input or self.project is not None
+            self.tree2 = check_width(build_block(block, middle, last, 1, dilation), middle, last)
+            self.root = node(in_channels=[last, middle, *extra_channels], out_channels=last, deepest=0)
+            return
+        subtree = partial(
+            type(self),
+            depth - 1,
+            block,
+            dilation=dilation,
+            node=node,
+            conv_cfg=conv_cfg,
+            norm_cfg=norm_cfg,
+        )
+        self.tree1 = subtree(in_channels, channels[:half], stride=stride, first_dilation=first_dilation)
+        self.needs_pooled = aggregate_input or self.tree1.needs_pooled
+        self._second_half(subtree, middle, channels[half:], extra_channels, node)
 
-        if stride > 1:
-            # Rounds sizes up like the strided convolution beside it; equal on even sizes.
-            self.pool = nn.MaxPool2d(stride, stride, ceil_mode=True)
-        elif first_dilation not in (None, dilation):
-            self.pool = DenseMaxPool2d(first_dilation)
-        else:
-            self.pool = nn.Identity()
-
-        if depth > 1:
-            shared = dict(dilation=dilation, node=node, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
-            self.tree1 = HDA(
-                depth - 1,
-                block,
-                in_channels,
-                out_channels,
-                stride=stride,
-                first_dilation=first_dilation,
-                **shared,
-            )
-            self.tree2 = HDA(
-                depth - 1,
-                block,
-                out_channels,
-                out_channels,
-                extra_channels=(*extra_channels, out_channels),
-                **shared,
-            )
-        else:
-            if in_channels == out_channels:
-                self.project = nn.Identity()
-            else:
-                self.project = conv_norm(
-                    in_channels, out_channels, conv_cfg=conv_cfg, norm_cfg=norm_cfg
-                )
-            self.tree1 = block(in_channels, out_channels, stride, dilation, first_dilation)
-            self.tree2 = block(out_channels, out_channels, 1, dilation, None)
-            self.root = node([out_channels, out_channels, *extra_channels], out_channels)
+    def _second_half(
+        self,
+        subtree: Callable[..., nn.Module],
+        middle: int,
+        channels: list[int],
+        extra_channels: Sequence[int],
+        node: Callable[..., nn.Module],
+    ) -> None:
+        """Build what follows the first subtree, whose output has ``middle`` channels."""
+        last = channels[-1]
+        self.tree2 = subtree(middle, channels)
+        self.root = node(in_channels=[last, middle, *extra_channels], out_channels=last, deepest=0)
 
     def forward(
         self, x: Tensor, extra: tuple[Tensor, ...] = (), pooled: Tensor | None = None
@@ -276,25 +561,81 @@ class HDA(nn.Module):
 
         Args:
             x (Tensor): Input, (N, C, H, W).
-            extra (tuple[Tensor]): ``c``, of the output's height and width. Default: none.
+            extra (tuple[Tensor]): ``c`` beside the pooled input, of the output's height and width.
+                Default: none.
             pooled (Tensor, optional): The pooled input, where an enclosing tree has it already.
 
         Returns:
             Tensor: (N, out_channels, ceil(H / stride), ceil(W / stride)).
         """
-        if pooled is None:
+        if pooled is None and self.needs_pooled:
             pooled = self.pool(x)
         if self.aggregate_input:
             extra = (*extra, pooled)
         if self.depth > 1:
             x1 = self.tree1(x, pooled=pooled)
-            return self.tree2(x1, (*extra, x1))
-        x1 = self.tree1(x, self.project(pooled))
-        x2 = self.tree2(x1)
-        return self.root(x2, x1, *extra)
+        elif self.project is None:
+            x1 = self.tree1(x)
+        else:
+            x1 = self.tree1(x, self.project(pooled))
+        return self._join(x1, extra)
+
+    def _join(self, x1: Tensor, extra: tuple[Tensor, ...]) -> Tensor:
+        """The output, from the first subtree's."""
+        return self.root(self.tree2(x1), x1, *extra)
+
+
+@MODELS.register_module()
+class HDA(ReentrantTree):
+    r"""Figure 2(f), equation (2): hierarchical deep aggregation.
+
+    The paper, with blocks ``B`` and nodes ``N``:
+
+    .. math::
+        T_n(x) &= N(R^n_{n-1}(x), \dots, R^n_1(x), L^n_1(x), L^n_2(x)) \\
+        L^n_2 &= B(L^n_1), \quad L^n_1 = B(R^n_1), \quad
+        R^n_m = \begin{cases} T_m(x) & m = n - 1 \\ T_m(R^n_{m+1}) & \text{otherwise} \end{cases}
+
+    :class:`ReentrantTree` with the aggregations of one depth merged: a tree of depth ``n`` has no root
+    of its own but gives the first subtree's output, and whatever ``c`` it was given, to the last node
+    of the second:
+
+    .. math::
+        T_n(x; c) &= T_{n-1}(T_{n-1}(x);\, c, T_{n-1}(x)) \\
+        T_1(x; c) &= N(B(B(x)), B(x), c)
+
+    Arguments are :class:`ReentrantTree`'s.
+
+    Sections 3.2 and 4.1; parameter names of the released ``dla.py``, ``Tree``. The released trees
+    also build a projection at inner trees and throw its output away; loading drops those keys.
+
+    Example:
+        >>> tree = HDA(2, BasicBlock, 64, 128, stride=2, aggregate_input=True)
+        >>> tree(torch.rand(1, 64, 23, 31)).shape
+        torch.Size([1, 128, 12, 16])
+    """
+
+    def _second_half(self, subtree, middle, channels, extra_channels, node):
+        self.tree2 = subtree(middle, channels, extra_channels=(*extra_channels, middle))
+
+    def _join(self, x1, extra):
+        if self.depth == 1:
+            return super()._join(x1, extra)
+        return self.tree2(x1, (*extra, x1))
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         if self.depth > 1:
             for key in [k for k in state_dict if k.startswith(f'{prefix}project.')]:
                 del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+# Figure 2: what builds a stage of each form.
+FORMS = dict(
+    none=Chain,
+    shallow=partial(Chain, aggregation=ShallowSkips),
+    ida=partial(Chain, aggregation=IDA),
+    tree=partial(Chain, aggregation=AggregationTree),
+    reentrant=ReentrantTree,
+    hda=HDA,
+)

@@ -1,12 +1,20 @@
-"""The residual blocks ``B`` that the trees aggregate.
+"""The residual blocks ``B`` that are aggregated.
 
-Each is built as ``Block(in_channels, out_channels, stride, dilation, first_dilation)`` and called as
-``block(x, shortcut)``. The tree pools and projects the shortcut, because it aggregates the pooled
-input too; without one the block adds its own input.
+A block is any module that is built as ``Block(in_channels=..., out_channels=..., stride=...)``, turns
+(N, in_channels, H, W) into (N, out_channels, ceil(H / stride), ceil(W / stride)), and is called in one
+of two ways, which its attribute ``takes_shortcut`` tells:
 
-``first_dilation`` is the dilation of the block's first 3x3 convolution. It differs from ``dilation``
-where dilation takes a stride's place: the convolution that had the stride still sees undilated
-input, those after it see input that is now twice as dense.
+- False, or no such attribute: ``block(x)``. The block owns its shortcut, if it has one: projects it
+  where ``in_channels`` and ``out_channels`` differ, and brings it to its stride. This is how other
+  libraries' blocks are (see ``mmdla/models/blocks.py`` for mmpretrain's).
+- True, the blocks of this file: ``block(x, shortcut)``. The stage pools and projects the shortcut, as
+  released, because it aggregates the pooled input too. Without a shortcut the block adds its input.
+
+A block that can be dilated also takes ``dilation`` and ``first_dilation``, which it is given where an
+output stride below 32 asks for them. ``first_dilation`` is the dilation of the convolution that would
+have the stride, and of those before it: these still see undilated input, while those after it, which
+have ``dilation``, see input that is now twice as dense. ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` are
+given to a block that names them.
 """
 
 from __future__ import annotations
@@ -37,6 +45,8 @@ class BasicBlock(nn.Module):
 
     Source: He et al., 2016; released ``dla.py``, ``BasicBlock``.
     """
+
+    takes_shortcut = True
 
     def __init__(
         self,
@@ -85,6 +95,7 @@ class Bottleneck(nn.Module):
     Source: released ``dla.py``, ``Bottleneck``.
     """
 
+    takes_shortcut = True
     groups = 1
 
     def __init__(
@@ -133,6 +144,9 @@ class SplitBottleneck(Bottleneck):
 
     The other arguments are :class:`Bottleneck`'s.
 
+    Raises:
+        ValueError: If ``out_channels`` is not a multiple of 32.
+
     Source: Section 4.1 (after ResNeXt); released ``dla.py``, ``BottleneckX``.
     """
 
@@ -141,6 +155,11 @@ class SplitBottleneck(Bottleneck):
         super().__init__(*args, **kwargs)
 
     def inner_width(self, out_channels: int) -> int:
+        if out_channels % 32:
+            raise ValueError(
+                f'out_channels={out_channels}: split blocks take multiples of 32, for the width of a '
+                'group to be whole'
+            )
         return out_channels * self.groups // 32
 
 
@@ -166,9 +185,14 @@ class Res2NetBlock(nn.Module):
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
 
+    Raises:
+        ValueError: If ``scale`` is below 2, or ``out_channels`` leaves no width to a slice.
+
     Source: Gao et al., "Res2Net", 2019; the weights are timm's ``dla60_res2net`` and
     ``dla60_res2next``.
     """
+
+    takes_shortcut = True
 
     def __init__(
         self,
@@ -189,6 +213,13 @@ class Res2NetBlock(nn.Module):
         self.pool_dilation = first_dilation = first_dilation or dilation
         self.is_first = stride > 1 or first_dilation != dilation
         self.width = width = out_channels * base_width // 64 * groups // 2
+        if scale < 2:
+            raise ValueError(f'scale={scale}: a cascade has 2 slices or more')
+        if width < 1 or width % groups:
+            raise ValueError(
+                f'out_channels={out_channels}: with base_width={base_width} a slice would be {width} '
+                f'wide, which must be a multiple of groups={groups}; multiples of 64 always work'
+            )
         self.conv1 = conv(in_channels, width * scale, 1, conv_cfg=conv_cfg)
         self.bn1 = norm(width * scale, norm_cfg)
         self.convs = nn.ModuleList(

@@ -63,13 +63,13 @@ class IDAUpStep(IDA):
             self.add_module(f'up_{i}', up)
 
     def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Aggregate; see :meth:`mmdla.models.layers.IDA.forward`."""
+        """The partial aggregations, of which the last is the whole one."""
         size = inputs[0].shape[2:]
         merged = []
         for i, (x, factor) in enumerate(zip(inputs, self.factors)):
             x = getattr(self, f'up_{i}')(getattr(self, f'proj_{i}')(x))
             merged.append(match_size(x, size, slack=factor - 1) if i else x)
-        return super().forward(merged)
+        return self.partial_aggregations(merged)
 
 
 @MODELS.register_module()

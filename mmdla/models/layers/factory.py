@@ -1,0 +1,77 @@
+"""What builds a layer: a short name, a registry entry or a callable."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from mmengine.registry import MODELS
+
+
+def factory(
+    spec: str | dict | Callable,
+    argument: str,
+    named: Mapping[str, Callable] = {},
+    needs: Sequence[str] = (),
+    offers: Mapping[str, Any] = {},
+) -> Callable:
+    """Turn what a config says of a layer into a callable that builds it.
+
+    Args:
+        spec (str | dict | Callable): A name of ``named`` or of a registry, a dict of such a ``type``
+            and further arguments, or the callable itself.
+        argument (str): What the user called it, for messages.
+        named (Mapping[str, Callable]): Short names. Default: none.
+        needs (Sequence[str]): Arguments that it will be called with, and so must have. Default: none.
+        offers (Mapping[str, Any]): Arguments that it gets if its signature names them (or takes any)
+            and ``spec`` does not set them. Default: none.
+
+    Returns:
+        Callable: Takes the arguments in ``needs``, returns the layer.
+
+    Raises:
+        TypeError: If ``spec`` is none of the three.
+        ValueError: If no registry has the name, or the callable lacks one of ``needs``.
+
+    Example:
+        >>> build = factory('Conv2d', 'block', needs=['in_channels', 'out_channels', 'kernel_size'])
+        >>> build(in_channels=3, out_channels=8, kernel_size=1)
+        Conv2d(3, 8, kernel_size=(1, 1), stride=(1, 1))
+    """
+    args: dict = {}
+    build = spec
+    if isinstance(spec, str):
+        build = _look_up(spec, argument, named)
+    elif isinstance(spec, Mapping) and 'type' in spec:
+        args = {k: v for k, v in spec.items() if k != 'type'}
+        build = _look_up(spec['type'], argument, named)
+    if not callable(build):
+        raise TypeError(f'{argument}={spec!r}: must be a name, a dict with a type, or a callable')
+
+    parameters = inspect.signature(build).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    lacking = [name for name in needs if name not in parameters and not takes_any]
+    if lacking:
+        raise ValueError(
+            f'{argument}={spec!r}: is built with the arguments {", ".join(needs)}, and '
+            f'{", ".join(lacking)} is none of those that it takes ({", ".join(parameters)})'
+        )
+    offered = {k: v for k, v in offers.items() if takes_any or k in parameters}
+    return partial(build, **{**offered, **args})
+
+
+def _look_up(kind: str | Callable, argument: str, named: Mapping[str, Callable]) -> Callable:
+    if not isinstance(kind, str):
+        return kind
+    if kind in named:
+        return named[kind]
+    with MODELS.switch_scope_and_registry(None) as registry:
+        found = registry.get(kind)
+    if found is None:
+        short = f'one of {sorted(named)}, ' if named else ''
+        raise ValueError(
+            f'{argument}={kind!r}: must be {short}a name that is registered, or a callable'
+        )
+    return found
