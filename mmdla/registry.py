@@ -23,10 +23,37 @@ EXTENSIONS = {
         },
         'DATASETS': {'mmdla.datasets': ['CamVidDataset', 'DemoStreetsDataset']},
         'TRANSFORMS': {'mmdla.datasets.transforms': ['ReflectRotate', 'ReflectPad']},
-        'VISUALIZERS': {'mmdla.visualization': ['SegStripVisualizer']},
+        'VISUALIZERS': {'mmdla.visualization.strip': ['SegStripVisualizer']},
     },
 }
-INSTALL = {'mmseg': "pip install 'mmdla[onedl]' (or mmsegmentation, beside the upstream libraries)"}
+# What builds on a library without being for its configs: found as `mmdla.X` only.
+USERS = {
+    'mmpretrain': {
+        'MODELS': {
+            'mmdla.models.blocks': [
+                'ResNetBasicBlock',
+                'ResNetBottleneck',
+                'ResNeXtBottleneck',
+                'ConvNeXtBlock',
+                'InvertedResidual',
+                'RepVGGBlock',
+            ],
+        },
+    },
+}
+INSTALL = {
+    'mmseg': "pip install 'mmdla[onedl]' (or mmsegmentation, beside the upstream libraries)",
+    'mmpretrain': "pip install 'mmdla[onedl]' (or mmpretrain, beside the upstream libraries)",
+}
+
+
+def extension(registry: str, name: str) -> tuple[str, str] | None:
+    """Module and library of what is imported on first use; None for any other name."""
+    for library, registries in (*EXTENSIONS.items(), *USERS.items()):
+        for module, names in registries.get(registry, {}).items():
+            if name in names:
+                return module, library
+    return None
 
 
 class LazyRegistry(Registry):
@@ -34,10 +61,9 @@ class LazyRegistry(Registry):
 
     def get(self, key: str):
         name = key.rpartition('.')[2]
-        for library, registries in EXTENSIONS.items():
-            for module, names in registries.get(self.attribute, {}).items():
-                if name in names:
-                    import_extension(module, library, name)
+        found = extension(self.attribute, name)
+        if found is not None:
+            import_extension(*found, name)
         return super().get(key)
 
 

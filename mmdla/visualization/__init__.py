@@ -1,5 +1,1 @@
-"""Visualizers (mmseg)."""
-
-from .strip import SegStripVisualizer
-
-__all__ = ['SegStripVisualizer']
+"""Pictures: of predictions (``strip``, needs mmseg) and of networks (``network``)."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-import torch
-from mmengine.analysis import get_model_complexity_info
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 
 import mmdla  # noqa: F401
 from mmdla.engine.setup import add_cfg_options, read_config
+from mmdla.utils.complexity import count, image_channels
 
 
 def main() -> None:
@@ -32,16 +31,13 @@ def main() -> None:
 
     cfg = read_config(args)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
-    channels = next(p for p in model.parameters() if p.ndim == 4).shape[1]
-    image = torch.rand(1, channels, height, width)
-    info = get_model_complexity_info(model, inputs=(image,), show_table=args.by_module, show_arch=False)
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    params, macs, table = count(model, height, width, args.by_module)
     if args.by_module:
-        print(info['out_table'])
-    # What mmengine calls FLOPs are multiply-adds.
-    print(f'Input: {channels} x {height} x {width}')
-    print(f'Parameters: {sum(p.numel() for p in model.parameters()):,}')
-    print(f'Multiply-adds: {info["flops"] / 1e9:.2f} G')
+        print(table)
+    print(f'Input: {image_channels(model)} x {height} x {width}')
+    print(f'Parameters: {params:,}')
+    print(f'Multiply-adds: {macs:.2f} G')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Backbones."""
 
+from .aggregated_stages import AggregatedStages
 from .dla import DLA
 
-__all__ = ['DLA']
+__all__ = ['DLA', 'AggregatedStages']

@@ -14,12 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...checkpoints import load_pretrained, split_pretrained
 from ..layers import (
     FORMS,
-    AggregationNode,
     BasicBlock,
     Bottleneck,
     Res2NetBlock,
     SplitBottleneck,
     factory,
+    node_factory,
     recompute,
 )
 from ..layers.conv import PAPER_INIT, conv_norm_act
@@ -54,9 +54,9 @@ class DLA(BaseModule):
     """DLA: a network of hierarchical trees, joined by iterative aggregation.
 
     Six levels, counted from 0. A 7x7 convolution and level 0 keep the image's size, level 1 halves
-    it, levels 2 to 5 are :class:`~mmdla.models.layers.HDA` trees, or stages of another form of the
-    paper's Figure 2, that halve it once more each; levels 3 to 5 aggregate their pooled input. A level of stride ``s`` is
-    ``ceil(H / s)`` high: every image size works.
+    it, levels 2 to 5 halve it once more each: they are :class:`~mmdla.models.layers.HDA` trees, or
+    stages of another form of the paper's Figure 2, and levels 3 to 5 aggregate their pooled input
+    too. A level of stride ``s`` is ``ceil(H / s)`` high: every image size works.
 
     Source: "Deep Layer Aggregation", https://arxiv.org/abs/1707.06484, Table 1. Parameter names are
     the released ones. Loading a released file drops, by name, the classifier, the projections that
@@ -198,7 +198,7 @@ class DLA(BaseModule):
         layers = dict(convs, act_cfg=act_cfg)
         stage = self._stage(aggregation, link_levels)
         block = self._block(settings['block'], layers, dilated=output_stride < 32)
-        node = self._node(node, layers, settings['residual'])
+        node = node_factory(node, residual=settings['residual'], **layers)
 
         width = self.channels[0]
         self.base_layer = conv_norm_act(in_channels, width, 7, **layers)
@@ -270,14 +270,6 @@ class DLA(BaseModule):
         if dilated:
             needs += ['dilation', 'first_dilation']
         return factory(spec, "arch['block']", BLOCKS, needs, layers)
-
-    @staticmethod
-    def _node(spec: str | dict | Callable, layers: dict, residual: bool) -> Callable:
-        """What builds a node, from ``node``."""
-        if isinstance(spec, dict):
-            spec = dict(type=AggregationNode) | spec
-        needs = ['in_channels', 'out_channels', 'deepest']
-        return factory(spec, 'node', needs=needs, offers=dict(layers, residual=residual))
 
     @staticmethod
     def _check_out_indices(out_indices: Sequence[int], levels: int) -> tuple[int, ...]:

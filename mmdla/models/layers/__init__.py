@@ -8,9 +8,11 @@ from .aggregation import (
     AggregationTree,
     Chain,
     DenseMaxPool2d,
+    PooledNode,
     ReentrantTree,
     ShallowSkips,
     SumNode,
+    node_factory,
 )
 from .blocks import BasicBlock, Bottleneck, Res2NetBlock, SplitBottleneck
 from .factory import factory
@@ -29,6 +31,7 @@ __all__ = [
     'Chain',
     'DenseMaxPool2d',
     'LearnedUpsample',
+    'PooledNode',
     'ReentrantTree',
     'Res2NetBlock',
     'ShallowSkips',
@@ -37,5 +40,6 @@ __all__ = [
     'bilinear_kernel',
     'factory',
     'match_size',
+    'node_factory',
     'recompute',
 ]

@@ -10,7 +10,7 @@ position of the deepest input, and called with the feature maps, which have one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .conv import ACT_CFG, NORM_CFG, act, conv, conv_norm, norm
+from .factory import factory
 
 
 @MODELS.register_module()
@@ -95,6 +96,23 @@ class AggregationNode(nn.Module):
         return self.act(y)
 
 
+def node_factory(spec: str | dict | Callable, **offers) -> Callable[..., nn.Module]:
+    """What builds a node, from what a config says of it.
+
+    Args:
+        spec (str | dict | Callable): Further arguments of :class:`AggregationNode`, or a dict with a
+            ``type``, a registered name, or the callable itself; see :func:`factory`.
+        **offers: Arguments that the node gets if it names them and ``spec`` does not set them.
+
+    Raises:
+        TypeError, ValueError: See :func:`factory`.
+    """
+    if isinstance(spec, Mapping):
+        spec = dict(type=AggregationNode) | dict(spec)
+    needs = ('in_channels', 'out_channels', 'deepest')
+    return factory(spec, 'node', needs=needs, offers=offers)
+
+
 @MODELS.register_module()
 class SumNode(nn.Module):
     r"""Node that adds its inputs before one convolution: the CenterNet family's.
@@ -140,6 +158,36 @@ class SumNode(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Aggregate feature maps of one size."""
         return self.act(self.bn(self.conv(sum(inputs[1:], inputs[0]))))
+
+
+@MODELS.register_module()
+class PooledNode(nn.Module):
+    """Node over maps of several strides: max-pools them to the deepest one's size, then aggregates.
+
+    Args:
+        in_channels (Sequence[int]): Channels of each input.
+        out_channels (int): Channels of the output.
+        deepest (int): Position of the deepest, and so smallest, input. Default: 0.
+        node (Callable): Builds the node inside. Default: :class:`AggregationNode`.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        deepest: int = 0,
+        node: Callable[..., nn.Module] = AggregationNode,
+    ):
+        super().__init__()
+        self.deepest = deepest
+        self.node = node(in_channels=in_channels, out_channels=out_channels, deepest=deepest)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Aggregate feature maps of any sizes, none smaller than the deepest."""
+        size = inputs[self.deepest].shape[2:]
+        return self.node(
+            *(x if x.shape[2:] == size else F.adaptive_max_pool2d(x, size) for x in inputs)
+        )
 
 
 @MODELS.register_module()

@@ -53,11 +53,14 @@ def norm(channels: int, norm_cfg: dict = NORM_CFG) -> nn.Module:
     return build_norm_layer(norm_cfg, channels)[1]
 
 
+def in_place(act_cfg: dict) -> dict:
+    """The activation's config, in place where its type can be unless the config says otherwise."""
+    return dict(inplace=True) | act_cfg if act_cfg['type'] in _INPLACE else act_cfg
+
+
 def act(act_cfg: dict = ACT_CFG) -> nn.Module:
     """Activation, in place where its type can be unless the config says otherwise."""
-    if act_cfg['type'] in _INPLACE:
-        act_cfg = dict(inplace=True) | act_cfg
-    return build_activation_layer(act_cfg)
+    return build_activation_layer(in_place(act_cfg))
 
 
 def conv_norm(

@@ -1,0 +1,89 @@
+"""The aggregations of Figure 2 around the stages of any other network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..layers import FORMS, PooledNode, factory, node_factory
+
+
+@MODELS.register_module()
+class AggregatedStages(BaseModule):
+    """A network's own stages as the blocks of Figure 2, joined by one of its forms.
+
+    Nodes max-pool what they join to the size of the deepest. In ``'reentrant'`` and ``'hda'`` a stage
+    is fed with the aggregation of the earlier ones, which has the width of the latest, so that the
+    stage takes it as it took that stage's output; weights trained without may have to be fine-tuned.
+
+    Args:
+        stages (Sequence[nn.Module | dict]): 2, 4, 8, ... stages, the modules or their configs; each
+            takes the output of the one before.
+        channels (Sequence[int]): Channels of each stage's output.
+        stem (nn.Module | dict, optional): What comes before the first stage. Default: nothing.
+        aggregation (str): ``'none'``, ``'shallow'``, ``'ida'``, ``'tree'``, ``'reentrant'`` or
+            ``'hda'``. Default: ``'hda'``.
+        node (dict | str | Callable): Nodes, as in :class:`~mmdla.models.DLA`. Default: ``{}``.
+        norm_cfg (dict): Normalization of the nodes. Default: ``dict(type='BN')``.
+        act_cfg (dict): Activation of the nodes. Default: ``dict(type='ReLU')``.
+        init_cfg (dict | list[dict], optional): As in mmengine. Default: none.
+
+    Raises:
+        ValueError: If an argument is impossible; the message names it and what would be right.
+
+    Example:
+        >>> import torch
+        >>> from mmpretrain.models import ResNet
+        >>> from mmdla.models import AggregatedStages
+        >>> net = ResNet(18)
+        >>> model = AggregatedStages(
+        ...     stages=[net.layer1, net.layer2, net.layer3, net.layer4],
+        ...     channels=[64, 128, 256, 512],
+        ...     stem=torch.nn.Sequential(net.conv1, net.norm1, net.relu, net.maxpool))
+        >>> model(torch.rand(1, 3, 97, 65))[0].shape
+        torch.Size([1, 512, 4, 3])
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[nn.Module | dict],
+        channels: Sequence[int],
+        stem: nn.Module | dict | None = None,
+        aggregation: str = 'hda',
+        node: str | dict | Callable = {},
+        norm_cfg: dict = dict(type='BN'),
+        act_cfg: dict = dict(type='ReLU'),
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        super().__init__(init_cfg)
+        depth = len(stages).bit_length() - 1
+        if depth < 1 or len(stages) != 2**depth:
+            raise ValueError(f'stages: {len(stages)} of them; must be 2, 4, 8, ...')
+        if len(channels) != len(stages):
+            raise ValueError(
+                f'channels={list(channels)}: must be {len(stages)}, one for each of stages'
+            )
+        self.stem = _built(stem) if stem is not None else nn.Identity()
+        node = node_factory(node, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        stage = factory(aggregation, 'aggregation', FORMS, needs=['depth', 'block', 'node'])
+        remaining = iter(stages)
+        self.stages = stage(
+            depth=depth,
+            block=lambda **_: _built(next(remaining)),
+            # The stages pool and project for themselves: what the first one takes is its own affair.
+            in_channels=channels[0],
+            out_channels=list(channels),
+            node=partial(PooledNode, node=node),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """The aggregation, one map of the last stage's stride and width."""
+        return (self.stages(self.stem(x)),)
+
+
+def _built(module: nn.Module | dict) -> nn.Module:
+    return module if isinstance(module, nn.Module) else MODELS.build(module)

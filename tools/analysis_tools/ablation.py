@@ -1,0 +1,197 @@
+"""Train variants of a config alike and compare: `python tools/analysis_tools/ablation.py CONFIG`.
+
+Without further arguments the variants are Figure 2's six forms of aggregation. Each is trained by
+tools/train.py in a folder of its own under the work folder, with nothing changed but one setting; a
+variant that is there already, whole, is not trained again. Prints a table and writes it, and a plot, to
+the work folder. What follows `--` goes to tools/train.py.
+
+    python tools/analysis_tools/ablation.py configs/dla34-8s_demo.py --seeds 0 1 -- --amp
+    python tools/analysis_tools/ablation.py CONFIG --vary model.backbone.arch 34 60 102
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.utils import track_iter_progress
+
+import mmdla  # noqa: F401
+from mmdla.models.layers import FORMS
+from mmdla.utils.complexity import count, image_channels
+from mmdla.utils.memory import saved_bytes
+
+TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
+SETTING = 'model.backbone.aggregation'
+
+
+@dataclass
+class Row:
+    """One variant: what it costs, and its score with each seed."""
+
+    variant: str
+    params: float  # millions
+    macs: float  # billions
+    saved: float  # MiB
+    scores: list[float]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', type=Path, help='path of the config')
+    parser.add_argument(
+        '--vary',
+        nargs='+',
+        default=[SETTING, *FORMS],
+        metavar=('SETTING', 'VALUE'),
+        help=f'the setting and its values ({SETTING}, the six forms)',
+    )
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0])
+    parser.add_argument('--metric', default='mIoU', help='of the validation at the end (mIoU)')
+    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/ablation/CONFIG_NAME')
+    parser.add_argument(
+        '--shape', type=int, nargs=2, default=[256, 256], help='image to count for (256 256)'
+    )
+    own, _, theirs = partition(sys.argv[1:], '--')
+    args = parser.parse_args(own)
+    args.train_args = theirs
+    if len(args.vary) < 2:
+        parser.error(f'--vary {args.vary[0]}: give at least one value after the setting')
+    args.work_dir = args.work_dir or Path('work_dirs/ablation') / args.config.stem
+    return args
+
+
+def partition(items: list[str], at: str) -> tuple[list[str], str, list[str]]:
+    """What stands before and after a word, like ``str.partition``."""
+    if at not in items:
+        return items, '', []
+    i = items.index(at)
+    return items[:i], at, items[i + 1 :]
+
+
+def literal(value: str) -> object:
+    """What a value on the command line means: a number, a list, or the word itself."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def score_of(folder: Path, metric: str) -> float | None:
+    """The last validation's metric of a training run; None if it has not come to its end."""
+    if not (folder / 'last_checkpoint').is_file():
+        return None
+    scores = []
+    for log in sorted(folder.glob('*/vis_data/scalars.json')):
+        lines = (json.loads(line) for line in log.read_text().splitlines())
+        scores += [line[metric] for line in lines if metric in line]
+    return scores[-1] if scores else None
+
+
+def train(args: argparse.Namespace, variant: str, seed: int) -> float:
+    """Score of a variant, trained now unless it has been."""
+    folder = args.work_dir / f'{variant}_seed{seed}'.replace('/', '-')
+    score = score_of(folder, args.metric)
+    if score is not None:
+        return score
+    folder.mkdir(parents=True, exist_ok=True)
+    options = [f'{args.vary[0]}={variant}', f'randomness.seed={seed}']
+    command = [sys.executable, str(TRAIN), str(args.config), '--work-dir', str(folder)]
+    command += ['--cfg-options', *options, *args.train_args]
+    with (folder / 'output.log').open('w') as log:
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT)
+    score = score_of(folder, args.metric)
+    if done.returncode or score is None:
+        last = (folder / 'output.log').read_text().strip().splitlines()[-1:]
+        sys.exit(
+            f'ablation: {variant}, seed {seed}, '
+            + (f'failed ({"".join(last)})' if done.returncode else f'has logged no {args.metric}')
+            + f'; see {folder / "output.log"}'
+        )
+    return score
+
+
+def cost(args: argparse.Namespace, variant: str) -> Row:
+    """Parameters, multiply-adds and saved bytes of a variant's model, for one image."""
+    import torch
+
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict({args.vary[0]: literal(variant)})
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    params, macs, _ = count(model, *args.shape)
+    # Two images: batch norm wants more than one value a channel.
+    image = torch.rand(2, image_channels(model), *args.shape)
+    return Row(variant, params / 1e6, macs, saved_bytes(model, image) / 2 / 2**20, [])
+
+
+def table(rows: list[Row], args: argparse.Namespace) -> str:
+    """Markdown table."""
+    shape = 'x'.join(map(str, args.shape))
+    seeds = ', '.join(map(str, args.seeds))
+    heads = [
+        args.vary[0].rpartition('.')[2],
+        'Parameters, M',
+        f'GMACs at {shape}',
+        'Saved, MiB an image',
+        f'{args.metric}, seed {seeds}',
+        'Mean',
+    ]
+    lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
+    for row in rows:
+        scores = ', '.join(f'{s:.2f}' for s in row.scores)
+        lines.append(
+            f'| {row.variant} | {row.params:.2f} | {row.macs:.2f} | {row.saved:.1f} | {scores} | '
+            f'{statistics.mean(row.scores):.2f} |'
+        )
+    return '\n'.join(lines)
+
+
+def plot(rows: list[Row], args: argparse.Namespace, path: Path) -> None:
+    """Score over each of the three costs, one point a seed and a line over the means."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.6), layout='constrained')
+    axes = figure.subplots(1, 3, sharey=True)
+    costs = dict(params='parameters, M', macs='GMACs', saved='saved for backward, MiB an image')
+    for axis, (name, label) in zip(axes, costs.items()):
+        for i, row in enumerate(rows):
+            x, mean = getattr(row, name), statistics.mean(row.scores)
+            axis.plot([x] * len(row.scores), row.scores, '.', color=f'C{i}')
+            axis.plot(x, mean, 'o', color=f'C{i}', label=row.variant)
+            axis.annotate(row.variant, (x, mean), xytext=(4, 4), textcoords='offset points', fontsize=8)
+        axis.set_xlabel(label)
+        axis.margins(x=0.2, y=0.15)
+    axes[0].set_ylabel(args.metric)
+    figure.suptitle(f'{args.config.stem}: {args.vary[0]}')
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    args = parse_args()
+    rows = [cost(args, variant) for variant in args.vary[1:]]
+    by_variant = {row.variant: row for row in rows}
+    # Seed by seed, so that what is there after an hour compares all variants.
+    jobs = [(variant, seed) for seed in args.seeds for variant in by_variant]
+    for variant, seed in track_iter_progress(jobs):
+        by_variant[variant].scores.append(train(args, variant, seed))
+    text = table(rows, args)
+    print(f'\n\n{text}')
+    (args.work_dir / 'table.md').write_text(text + '\n')
+    plot(rows, args, args.work_dir / 'plot.png')
+    print(f'\nTable, plot and runs: {args.work_dir}')
+
+
+if __name__ == '__main__':
+    main()

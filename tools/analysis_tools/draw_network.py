@@ -1,0 +1,52 @@
+"""Draw what aggregates what: `python tools/analysis_tools/draw_network.py CONFIG|ARCH PICTURE`.
+
+Blocks, aggregation nodes, levels, strides and channels, as in the paper's Figure 3. PICTURE ends in
+.svg, .png or .pdf.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+
+from mmdla.engine.setup import add_cfg_options, read_config
+from mmdla.models import DLA
+from mmdla.visualization.network import draw, trace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help=f'path of a config, or one of {", ".join(DLA.arch_settings)}')
+    parser.add_argument('out', type=Path, help='where to draw')
+    parser.add_argument('--title', help='default: the name of the config or architecture')
+    parser.add_argument('--backbone', action='store_true', help='leave out what follows the backbone')
+    parser.add_argument('--force', action='store_true', help='overwrite the picture')
+    add_cfg_options(parser)
+    args = parser.parse_args()
+    if args.out.suffix not in ('.svg', '.png', '.pdf'):
+        parser.error(f'{args.out}: must end in .svg, .png or .pdf')
+    if args.out.exists() and not args.force:
+        parser.error(f'{args.out} exists already; --force overwrites it')
+    if args.config in DLA.arch_settings:
+        if args.cfg_options:
+            parser.error('--cfg-options: there is no config; give the path of one')
+        model, title = DLA(args.config), f'DLA-{args.config}'
+    else:
+        cfg = read_config(args)
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        model = revert_sync_batchnorm(MODELS.build(cfg.model.backbone if args.backbone else cfg.model))
+        title = Path(args.config).stem
+    graph = trace(model)
+    draw(graph, args.out, title if args.title is None else args.title)
+    kinds = [v['kind'] for v in graph.nodes.values()]
+    blocks, nodes = kinds.count('block'), kinds.count('node')
+    print(f'{blocks} blocks, {nodes} nodes, {graph.number_of_edges()} edges: {args.out}')
+
+
+if __name__ == '__main__':
+    main()
