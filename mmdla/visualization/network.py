@@ -137,9 +137,10 @@ def trace(model: nn.Module, size: int = 64) -> nx.DiGraph:
     image = torch.zeros(1, weight.shape[1], size, size, device=weight.device)
     graph.add_node(IMAGE, kind='image', group='image', channels=weight.shape[1], stride=1)
     origins.set(image, {IMAGE})
+    model.eval()
     try:
         with torch.no_grad(), origins:
-            model.eval()(image)
+            model(image)
     finally:
         for handle in handles:
             handle.remove()
@@ -223,10 +224,11 @@ def draw(graph: nx.DiGraph, path: str | os.PathLike, title: str = '') -> None:
         axes.text((left + right) / 2, -0.6, text, ha='center', va='top', fontsize=7)
     for kind, (shape, colour, _) in STYLE.items():
         names = [n for n, v in graph.nodes.items() if v['kind'] == kind]
-        nx.draw_networkx_nodes(
+        vertices = nx.draw_networkx_nodes(
             graph, position, names, node_size=130, node_shape=shape, node_color=colour,
             edgecolors='#555555', linewidths=0.8, ax=axes,
         )  # fmt: skip
+        vertices.set_gid(f'{kind}s')
     for edges, colour, bend in _edges(graph, position):
         nx.draw_networkx_edges(
             graph, position, edges, node_size=130, arrowsize=7, edge_color=colour, ax=axes,

@@ -320,7 +320,7 @@ class AggregationTree(nn.Module):
     @staticmethod
     def _split(inputs: Sequence) -> tuple[Sequence, Sequence, Sequence]:
         """What the root takes beside the subtrees, and the shallow and the deep half."""
-        half = 2 ** (len(inputs).bit_length() - 1) // 2
+        half = 2 ** len(inputs).bit_length() // 4
         given = len(inputs) - 2 * half
         return inputs[:given], inputs[given : given + half], inputs[given + half :]
 

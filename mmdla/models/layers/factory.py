@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from mmengine.registry import MODELS
+from torch import nn
 
 
 def factory(
@@ -47,8 +48,11 @@ def factory(
     elif isinstance(spec, Mapping) and 'type' in spec:
         args = {k: v for k, v in spec.items() if k != 'type'}
         build = _look_up(spec['type'], argument, named)
-    if not callable(build):
-        raise TypeError(f'{argument}={spec!r}: must be a name, a dict with a type, or a callable')
+    if not callable(build) or isinstance(build, nn.Module):
+        raise TypeError(
+            f'{argument}={spec!r}: must be a name, a dict with a type, or a class or function that '
+            'builds what is wanted'
+        )
 
     parameters = inspect.signature(build).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
