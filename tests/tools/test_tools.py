@@ -342,6 +342,33 @@ def test_get_flops(env):
     assert f'Parameters: {18_095_163 - 513_000 - 41_728 - 304:,}' in text
 
 
+def test_ablation(env, tmp_path):
+    """Two variants, trained once, compared; what is there is used, what is another's is not."""
+
+    def ablation(*options, ok=True):
+        return tool(
+            'analysis_tools/ablation.py', DEMO, '--vary', 'model.backbone.aggregation', 'none', 'hda',
+            '--work-dir', tmp_path, '--cfg-options', *SMALL, 'train_cfg.max_iters=2',
+            'train_cfg.val_interval=2', *options, env=env, ok=ok,
+        )  # fmt: skip
+
+    text = ablation()
+    rows = re.findall(r'^\| (none|hda) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ', text, re.M)
+    assert [row[0] for row in rows] == ['none', 'hda']
+    none, hda = ([float(v) for v in row[1:]] for row in rows)
+    assert all(a < b for a, b in zip(none[:3], hda[:3])), 'nodes cost something'
+    for row in rows:
+        logged = (tmp_path / f'{row[0]}_seed0/output.log').read_text()
+        assert float(row[4]) == float(re.search(r'mIoU: (\d+\.\d+)', logged)[1])
+    assert (tmp_path / 'plot.png').is_file()
+    logs = sorted(tmp_path.rglob('scalars.json'))
+    assert ablation().rpartition('| aggregation')[2] == text.rpartition('| aggregation')[2]
+    assert sorted(tmp_path.rglob('scalars.json')) == logs, 'trained again'
+    text = ablation('optim_wrapper.optimizer.lr=1', ok=False)
+    assert 'holds a run of another config' in text
+    assert 'Traceback' not in text
+
+
 def test_browse_dataset(env, tmp_path):
     tool(
         'analysis_tools/browse_dataset.py',

@@ -1,18 +1,17 @@
 """Train variants of a config alike and compare: `python tools/analysis_tools/ablation.py CONFIG`.
 
 Without further arguments the variants are Figure 2's six forms of aggregation. Each is trained by
-tools/train.py in a folder of its own under the work folder, with nothing changed but one setting; a
-variant that is there already, whole, is not trained again. Prints a table and writes it, and a plot, to
-the work folder. What follows `--` goes to tools/train.py.
+tools/train.py in a folder of its own under the work folder, with nothing changed but one setting and
+the seed; what has been trained to its end is not trained again. Prints a table and writes it, and a
+plot, to the work folder.
 
-    python tools/analysis_tools/ablation.py configs/dla34-8s_demo.py --seeds 0 1 -- --amp
+    python tools/analysis_tools/ablation.py configs/dla34-8s_demo.py --amp --seeds 0 1
     python tools/analysis_tools/ablation.py CONFIG --vary model.backbone.arch 34 60 102
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
+from mmdla.engine.setup import add_cfg_options
 from mmdla.models.layers import FORMS
 from mmdla.utils.complexity import count, image_channels
 from mmdla.utils.memory import saved_bytes
@@ -63,35 +63,29 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--shape', type=int, nargs=2, default=[256, 256], help='image to count for (256 256)'
     )
-    own, _, theirs = partition(sys.argv[1:], '--')
-    args = parser.parse_args(own)
-    args.train_args = theirs
+    parser.add_argument('--amp', action='store_true', help='mixed precision, as in tools/train.py')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], help='as in tools/train.py, for all variants'
+    )
+    args = parser.parse_args()
     if len(args.vary) < 2:
         parser.error(f'--vary {args.vary[0]}: give at least one value after the setting')
     args.work_dir = args.work_dir or Path('work_dirs/ablation') / args.config.stem
     return args
 
 
-def partition(items: list[str], at: str) -> tuple[list[str], str, list[str]]:
-    """What stands before and after a word, like ``str.partition``."""
-    if at not in items:
-        return items, '', []
-    i = items.index(at)
-    return items[:i], at, items[i + 1 :]
-
-
-def literal(value: str) -> object:
-    """What a value on the command line means: a number, a list, or the word itself."""
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
+def config_of(args: argparse.Namespace, *options: str) -> Config:
+    """The config with the options that all variants have, and those given."""
+    parser = argparse.ArgumentParser()
+    add_cfg_options(parser)
+    raw = [*args.cfg_options, *options]
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(parser.parse_args(['--cfg-options', *raw]).cfg_options)
+    return cfg
 
 
 def score_of(folder: Path, metric: str) -> float | None:
-    """The last validation's metric of a training run; None if it has not come to its end."""
-    if not (folder / 'last_checkpoint').is_file():
-        return None
+    """The metric of a training run's last validation; None if there was none."""
     scores = []
     for log in sorted(folder.glob('*/vis_data/scalars.json')):
         lines = (json.loads(line) for line in log.read_text().splitlines())
@@ -102,13 +96,20 @@ def score_of(folder: Path, metric: str) -> float | None:
 def train(args: argparse.Namespace, variant: str, seed: int) -> float:
     """Score of a variant, trained now unless it has been."""
     folder = args.work_dir / f'{variant}_seed{seed}'.replace('/', '-')
+    options = [*args.cfg_options, f'{args.vary[0]}={variant}', f'randomness.seed={seed}']
+    trained = folder / 'trained.txt'
+    run = f'# amp: {args.amp}\n{config_of(args, *options).pretty_text}'
     score = score_of(folder, args.metric)
-    if score is not None:
+    if score is not None and trained.is_file():
+        if trained.read_text() != run:
+            sys.exit(
+                f'ablation: {folder} holds a run of another config or with other options; choose '
+                'another --work-dir, or remove it'
+            )
         return score
     folder.mkdir(parents=True, exist_ok=True)
-    options = [f'{args.vary[0]}={variant}', f'randomness.seed={seed}']
     command = [sys.executable, str(TRAIN), str(args.config), '--work-dir', str(folder)]
-    command += ['--cfg-options', *options, *args.train_args]
+    command += ['--amp'] * args.amp + ['--cfg-options', *options]
     with (folder / 'output.log').open('w') as log:
         done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT)
     score = score_of(folder, args.metric)
@@ -119,6 +120,7 @@ def train(args: argparse.Namespace, variant: str, seed: int) -> float:
             + (f'failed ({"".join(last)})' if done.returncode else f'has logged no {args.metric}')
             + f'; see {folder / "output.log"}'
         )
+    trained.write_text(run)
     return score
 
 
@@ -126,8 +128,7 @@ def cost(args: argparse.Namespace, variant: str) -> Row:
     """Parameters, multiply-adds and saved bytes of a variant's model, for one image."""
     import torch
 
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict({args.vary[0]: literal(variant)})
+    cfg = config_of(args, f'{args.vary[0]}={variant}')
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     params, macs, _ = count(model, *args.shape)
