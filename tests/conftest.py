@@ -23,6 +23,18 @@ def shared(path: str) -> Path:
     return found
 
 
+def random_norms(module: torch.nn.Module) -> torch.nn.Module:
+    """Put into evaluation mode, with batch norms that are not the identity."""
+    for m in module.modules():
+        if isinstance(m, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(m.weight, 0.5, 1.5)
+            torch.nn.init.normal_(m.bias)
+            torch.nn.init.normal_(m.running_mean)
+            torch.nn.init.uniform_(m.running_var, 0.5, 1.5)
+    module.eval()  # mmpretrain's networks return nothing from it
+    return module
+
+
 class Golden:
     """Outputs of the released code on weights that follow from names."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import random_norms
 from torch import nn
 
 from mmdla.models import DLA
@@ -44,17 +45,6 @@ def small(block, **kwargs) -> DLA:
     """A DLA of few and narrow layers, with two trees of depth 2."""
     arch = dict(block=block, depths=(1, 1, 1, 2, 2, 1), channels=(8, 16, 64, 64, 128, 128))
     return DLA(arch, **kwargs)
-
-
-def random_norms(module: nn.Module) -> nn.Module:
-    for m in module.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            nn.init.uniform_(m.weight, 0.5, 1.5)
-            nn.init.normal_(m.bias)
-            nn.init.normal_(m.running_mean)
-            nn.init.uniform_(m.running_var, 0.5, 1.5)
-    module.eval()  # mmpretrain's return nothing
-    return module
 
 
 # -- equations ------------------------------------------------------------------------------------
@@ -189,7 +179,7 @@ def test_forms_share_blocks_and_count_their_nodes(form):
         assert names[-1].rpartition('.')[2] == 'bn'
 
 
-def test_at_depth_1_all_aggregating_forms_are_one():
+def test_at_depth_1_the_trees_are_one():
     reference = random_norms(HDA(1, BasicBlock, 4, 6, 2))
     weights = [*reference.state_dict().values()]
     x = torch.randn(1, 4, 9, 8)

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmdla.engine.setup import add_cfg_options, read_config
 from mmdla.models import DLA
+from mmdla.models.layers import FORMS
 from mmdla.visualization.network import draw, trace
 
 
@@ -23,6 +24,9 @@ def main() -> None:
     )
     parser.add_argument('config', help=f'path of a config, or one of {", ".join(DLA.arch_settings)}')
     parser.add_argument('out', type=Path, help='where to draw')
+    parser.add_argument(
+        '--aggregation', choices=list(FORMS), help="form of Figure 2, in place of the network's own"
+    )
     parser.add_argument('--title', help='default: the name of the config or architecture')
     parser.add_argument('--backbone', action='store_true', help='leave out what follows the backbone')
     parser.add_argument('--force', action='store_true', help='overwrite the picture')
@@ -35,9 +39,13 @@ def main() -> None:
     if args.config in DLA.arch_settings:
         if args.cfg_options:
             parser.error('--cfg-options: there is no config; give the path of one')
-        model, title = DLA(args.config), f'DLA-{args.config}'
+        form = args.aggregation or 'hda'
+        model = DLA(args.config, aggregation=form)
+        title = f'DLA-{args.config}' + (f', {form}' if args.aggregation else '')
     else:
         cfg = read_config(args)
+        if args.aggregation:
+            cfg.merge_from_dict({'model.backbone.aggregation': args.aggregation})
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         model = revert_sync_batchnorm(MODELS.build(cfg.model.backbone if args.backbone else cfg.model))
         title = Path(args.config).stem

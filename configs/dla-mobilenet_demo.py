@@ -1,0 +1,13 @@
+# A DLA of MobileNetV2's blocks on generated street scenes: any block can be aggregated
+_base_ = 'dla34-8s_demo.py'
+model = dict(
+    backbone=dict(
+        arch=dict(
+            block=dict(type='mmdla.InvertedResidual', expand_ratio=4),
+            depths=(1, 1, 1, 2, 2, 1),
+            channels=(16, 32, 64, 128, 192, 256),
+        ),
+        act_cfg=dict(type='ReLU6'),
+    ),
+    decode_head=dict(in_channels=[128, 192, 256]),
+)
