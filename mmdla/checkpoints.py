@@ -270,10 +270,12 @@ class Converted:
     Attributes:
         format (str): What the file was.
         state_dict (dict[str, Tensor]): Backbone under ``backbone.``, the rest under the name that
-            the model of mmpretrain or mmseg gives it; a backbone alone without any prefix.
+            the model of mmpretrain, mmseg or mmdet gives it; a backbone alone without any prefix.
         network (dict[str, Tensor]): The backbone's part, without prefix.
-        down_ratio (int | None): Output stride of a segmentation network.
+        down_ratio (int | None): Output stride of a segmentation network or a detector.
         num_classes (int | None): Classes of its classifier.
+        left_out (tuple[str, ...]): Modules that have no counterpart here and are not in
+            ``state_dict``; what the released code itself does not use is not among them.
     """
 
     format: str
@@ -281,12 +283,16 @@ class Converted:
     network: dict[str, Tensor]
     down_ratio: int | None = None
     num_classes: int | None = None
+    left_out: tuple[str, ...] = ()
 
 
 AUTHORS_DLA = "authors' DLA classifier"
 TIMM_DLA = "timm's DLA classifier"
 AUTHORS_DLASEG = "authors' DLASeg"
 MMDET3D_DLANET = "mmdet3d's DLANet"
+CENTERNET = 'DLASeg of the CenterNet family'
+# Heads of CenterNet, and what mmdet's CenterNetHead calls them.
+CENTERNET_HEADS = dict(hm='heatmap_head', wh='wh_head', reg='offset_head')
 
 
 def convert_released(state_dict: Mapping[str, Tensor], source: str = 'checkpoint') -> Converted:
@@ -306,6 +312,9 @@ def convert_released(state_dict: Mapping[str, Tensor], source: str = 'checkpoint
         state = without_prefix(state_dict, prefix)
         if {'base.base_layer.0.weight', 'fc.0.weight', 'fc.0.bias'} <= state.keys():
             return _from_dlaseg(state)
+        parts = {k.split('.')[0] for k in state}
+        if 'base.base_layer.0.weight' in state and {'dla_up', 'ida_up'} <= parts:
+            return _from_centernet(state, source)
         if 'base_layer.0.weight' not in state:
             continue
         if any(k.endswith('.root.norm.weight') for k in state):
@@ -315,8 +324,9 @@ def convert_released(state_dict: Mapping[str, Tensor], source: str = 'checkpoint
         if any(k.endswith('.root.bn.weight') for k in state):
             return _from_classifier(state)
     raise CheckpointError(
-        f"{source}: neither an authors' DLA or DLASeg checkpoint, nor timm's DLA, nor mmdet3d's DLANet "
-        f'(its keys: {", ".join(list(state_dict)[:6])}, ...)'
+        f"{source}: neither an authors' DLA or DLASeg checkpoint, nor timm's DLA, nor mmdet3d's "
+        'DLANet, nor a DLASeg of the CenterNet family (its keys: '
+        f'{", ".join(list(state_dict)[:6])}, ...)'
     )
 
 
@@ -358,3 +368,55 @@ def _from_dlaseg(state: Mapping[str, Tensor]) -> Converted:
         down_ratio=2 ** (5 - aggregations),
         num_classes=len(state['fc.0.bias']),
     )
+
+
+def _from_centernet(state: Mapping[str, Tensor], source: str) -> Converted:
+    network = _network(without_prefix(state, 'base.'))
+    out = {f'backbone.{k}': v for k, v in network.items()}
+    up = {k: v for k, v in state.items() if k.startswith(('dla_up.', 'ida_up.'))}
+    out |= {f'neck.{_centernet_name(k, source)}': v for k, v in up.items()}
+    heads = _centernet_heads(state)
+    out |= heads
+    left_out = {k.split('.')[0] for k in state if not k.startswith(('base.', 'dla_up.', 'ida_up.'))}
+    if heads:
+        left_out -= CENTERNET_HEADS.keys()
+    # CenterTrack's backbone takes the previous image too; `fc` is left from ImageNet.
+    inputs = {k.split('.')[1] for k in state if k.startswith('base.')} - {'fc'}
+    left_out |= {f'base.{name}' for name in inputs - {k.split('.')[0] for k in network}}
+    return Converted(
+        CENTERNET,
+        out,
+        network,
+        down_ratio=2 ** (5 - len({k.split('.')[1] for k in up if k.startswith('dla_up.')})),
+        num_classes=len(out['bbox_head.heatmap_head.2.bias']) if heads else None,
+        left_out=tuple(sorted(left_out)),
+    )
+
+
+def _centernet_name(key: str, source: str) -> str:
+    """Our name of an entry of ``dla_up`` or ``ida_up``."""
+    name = key.removeprefix('dla_up.')
+    layer = r'ida_\w+\.(proj|node)_\d+'
+    name = re.sub(rf'^({layer})\.actf\.0\.', r'\1.bn.', name)
+    name = name.replace('.conv.conv_offset_mask.', '.conv.conv_offset.')
+    known = rf'ida_\w+\.up_\d+\.weight|{layer}\.(bn\.\w+|conv\.(conv_offset\.)?(weight|bias))'
+    if not re.fullmatch(known, name):
+        raise CheckpointError(
+            f'{source}: a {CENTERNET}, but of another IDA-up ({key}): only 3x3 convolutions, plain or '
+            'deformable, followed by batch norm (conv.weight, conv.bias, actf.0) have a counterpart'
+        )
+    return name
+
+
+def _centernet_heads(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Heads of heatmap, size and offset in mmdet's names; none unless they are CenterNetHead's."""
+    heads = {}
+    for name, ours in CENTERNET_HEADS.items():
+        entries = without_prefix(state, f'{name}.')
+        if entries.keys() != {'0.weight', '0.bias', '2.weight', '2.bias'}:
+            return {}
+        # FairMOT's sizes are the distances to four sides.
+        if name != 'hm' and len(entries['2.bias']) != 2:
+            return {}
+        heads |= {f'bbox_head.{ours}.{k}': v for k, v in entries.items()}
+    return heads

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import torch
-from mmengine.analysis import get_model_complexity_info
-from torch import nn
+from mmengine.analysis import FlopAnalyzer
+from torch import Tensor, nn
 
 
-def count(model: nn.Module, height: int, width: int, table: bool = False) -> tuple[int, float, str]:
+def count(model: nn.Module, image: Tensor) -> tuple[int, int]:
     """Parameters and multiply-adds of a model, put into evaluation mode.
+
+    What mmengine does not count (normalization, activation, pooling, sums) is left out.
 
     Args:
         model (nn.Module): Takes a batch of images.
-        height (int): Of the image, in pixels.
-        width (int): Of the image, in pixels.
-        table (bool): Also make a table of the modules. Default: False.
+        image (Tensor): Its input.
 
     Returns:
-        tuple[int, float, str]: Parameters, multiply-adds in billions, the table (or nothing).
+        tuple[int, int]: Parameters, and what mmengine calls FLOPs, which are multiply-adds.
     """
-    image = torch.rand(1, image_channels(model), height, width)
-    info = get_model_complexity_info(model.eval(), inputs=(image,), show_table=table, show_arch=False)
-    # What mmengine calls FLOPs are multiply-adds.
-    return sum(p.numel() for p in model.parameters()), info['flops'] / 1e9, info['out_table']
+    model.eval()
+    analyzer = FlopAnalyzer(model, (image,))
+    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return sum(p.numel() for p in model.parameters()), analyzer.total()
 
 
-def image_channels(model: nn.Module) -> int:
-    """Channels that the first convolution takes."""
-    return next(p for p in model.parameters() if p.ndim == 4).shape[1]
+def random_images(model: nn.Module, number: int, height: int, width: int) -> Tensor:
+    """Images of as many channels as the model's first convolution takes."""
+    channels = next(p for p in model.parameters() if p.ndim == 4).shape[1]
+    return torch.rand(number, channels, height, width)

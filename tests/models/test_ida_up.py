@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmdla.models import DLA, IDAUp
-from mmdla.models.layers import BilinearUpsample, LearnedUpsample, match_size
+from mmdla.models.layers import (
+    AggregationNode,
+    BilinearUpsample,
+    LearnedUpsample,
+    SumNode,
+    match_size,
+)
 
 pytest.importorskip('mmseg')
 from mmseg.models.utils import resize
@@ -72,7 +78,52 @@ def test_nested_widths():
     assert widths == [256, 128, 64, 32]
 
 
-@pytest.mark.parametrize('form', ['nested', 'single'])
+def test_centernet_aggregates_the_nested_ends_once_more():
+    neck = IDAUp([8, 16, 24], form='centernet').eval()
+    a, b, c = (torch.randn(1, n, s, s) for n, s in ((8, 16), (16, 8), (24, 4)))
+    deep = neck.ida_0([b, c])[-1]
+    end = neck.ida_1([a, b, deep])[-1]
+    wanted = neck.ida_up.node_1(end, neck.ida_up.up_1(neck.ida_up.proj_1(deep)))
+    torch.testing.assert_close(neck([a, b, c])[0], wanted)
+    assert deep.shape == (1, 16, 8, 8)
+    assert not hasattr(neck.ida_up, 'node_2'), 'the deepest level itself is left out'
+
+
+def test_centernet_projects_what_is_as_wide_too():
+    neck = IDAUp([8, 8, 8], form='centernet')
+    layers = [m for m in neck.modules() if isinstance(m, SumNode)]
+    assert len(layers) == 2 * (1 + 2 + 1)
+    assert all(m.conv.kernel_size == (3, 3) and m.conv.bias is not None for m in layers)
+    nested = IDAUp([8, 8, 8])
+    assert isinstance(nested.ida_0.proj_1, nn.Identity)
+
+
+def tall(in_channels, out_channels, deepest):
+    return AggregationNode(in_channels, out_channels, kernel_size=(5, 1), deepest=deepest)
+
+
+def test_any_node():
+    neck = IDAUp([8, 16], node=dict(residual=True, bias=True), node_kernel=5)
+    node = neck.ida_0.node_1
+    assert node.residual
+    assert node.get_submodule('0').kernel_size == (5, 5)
+    assert node.get_submodule('0').bias is not None
+    node = IDAUp([8, 16], form='centernet', node=dict(bias=False)).ida_0.node_1
+    assert isinstance(node, SumNode)
+    assert node.conv.bias is None
+    node = IDAUp(
+        [8, 16], form='single', node='SumNode', norm_cfg=dict(type='GN', num_groups=4)
+    ).ida_0.node_1
+    assert isinstance(node, SumNode)
+    assert isinstance(node.bn, nn.GroupNorm)
+    node = IDAUp([8, 16], form='centernet', node=dict(type='AggregationNode')).ida_0.node_1
+    assert node.get_submodule('0').in_channels == 16
+    head = IDAUpHead([8, 16], num_classes=3, form='centernet', node='AggregationNode')
+    assert isinstance(head.dla_up.ida_0.node_1, AggregationNode)
+    assert isinstance(IDAUpHead([8, 16], num_classes=3, form='centernet').dla_up.ida_0.node_1, SumNode)
+
+
+@pytest.mark.parametrize('form', ['nested', 'single', 'centernet'])
 @pytest.mark.parametrize('upsample', ['deconv', 'bilinear'])
 @pytest.mark.parametrize('size', [(64, 64), (97, 65), (33, 50)])
 def test_forms_train_at_any_size(form, upsample, size):
@@ -153,6 +204,13 @@ def test_dilated_backbones(output_stride):
         (dict(in_channels=[8, 16], upsample='nearest'), "upsample='nearest'"),
         (dict(in_channels=[8, 16], node_kernel=2), 'node_kernel=2: must be odd'),
         (dict(in_channels=[8, 16], out_channels=32), 'leave out_channels out'),
+        (
+            dict(in_channels=[8, 16], out_channels=32, form='centernet'),
+            "out_channels=32: form='centernet' ends with .* 8 channels",
+        ),
+        (dict(in_channels=[8, 16], node='Sum'), "node='Sum': must be"),
+        (dict(in_channels=[8, 16], node=nn.Conv2d), 'node=.*is built with .*, and deepest is none'),
+        (dict(in_channels=[8, 16], conv_cfg=dict(type='Conv9')), "conv_cfg=.*no convolution 'Conv9'"),
     ],
 )
 def test_bad_arguments_are_named(kwargs, message):
@@ -160,9 +218,15 @@ def test_bad_arguments_are_named(kwargs, message):
         IDAUp(**kwargs)
 
 
-def test_recomputing_changes_nothing():
-    plain = IDAUp([8, 16, 24])
-    lean = IDAUp([8, 16, 24], with_cp=True)
+def test_node_of_another_type_is_named():
+    with pytest.raises(TypeError, match='node=3: must be a name'):
+        IDAUp([8, 16], node=3)
+
+
+@pytest.mark.parametrize('form', ['nested', 'centernet'])
+def test_recomputing_changes_nothing(form):
+    plain = IDAUp([8, 16, 24], form=form)
+    lean = IDAUp([8, 16, 24], form=form, with_cp=True)
     lean.load_state_dict(copy.deepcopy(plain.state_dict()))
     for neck in (plain, lean):
         torch.manual_seed(1)
@@ -175,6 +239,22 @@ def test_recomputing_changes_nothing():
         assert torch.equal(a, b), name
     for (name, a), (_, b) in zip(plain.named_parameters(), lean.named_parameters()):
         assert torch.equal(a.grad, b.grad), name
+
+
+class Remembers(SumNode):
+    """A node that knows how to begin, and is not one of mmengine's modules."""
+
+    def init_weights(self):
+        nn.init.constant_(self.conv.weight, 0.5)
+
+
+def test_layers_that_know_how_to_begin_do():
+    neck = IDAUp([8, 16, 24], node=Remembers)
+    neck.init_weights()
+    nodes = [m for m in neck.modules() if isinstance(m, Remembers)]
+    assert len(nodes) == 3
+    assert all((m.conv.weight == 0.5).all() for m in nodes)
+    assert neck.ida_0.proj_1[0].weight.std() > 0
 
 
 def test_head_initialisation_is_the_papers():
@@ -232,9 +312,11 @@ def test_head_chooses_levels():
     assert head(xs).shape == (2, 3, 8, 8)
 
 
-def test_head_names_its_own_argument():
-    with pytest.raises(ValueError, match=r'channels=64: .*8 channels of the shallowest level'):
-        IDAUpHead([8, 16], num_classes=3, channels=64)
+@pytest.mark.parametrize('form', ['nested', 'centernet'])
+def test_head_names_its_own_argument(form):
+    message = rf"channels=64: form='{form}' .*8 channels of the shallowest level"
+    with pytest.raises(ValueError, match=message):
+        IDAUpHead([8, 16], num_classes=3, channels=64, form=form)
 
 
 @pytest.mark.parametrize('output_stride', [32, 16, 8])

@@ -27,7 +27,7 @@ from mmengine.utils import track_iter_progress
 import mmdla  # noqa: F401
 from mmdla.engine.setup import add_cfg_options
 from mmdla.models.layers import FORMS
-from mmdla.utils.complexity import count, image_channels
+from mmdla.utils.complexity import count, random_images
 from mmdla.utils.memory import saved_bytes
 
 TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
@@ -126,15 +126,13 @@ def train(args: argparse.Namespace, variant: str, seed: int) -> float:
 
 def cost(args: argparse.Namespace, variant: str) -> Row:
     """Parameters, multiply-adds and saved bytes of a variant's model, for one image."""
-    import torch
-
     cfg = config_of(args, f'{args.vary[0]}={variant}')
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    params, macs, _ = count(model, *args.shape)
-    # Two images: batch norm wants more than one value a channel.
-    image = torch.rand(2, image_channels(model), *args.shape)
-    return Row(variant, params / 1e6, macs, saved_bytes(model, image) / 2 / 2**20, [])
+    # Two: in training, batch norm wants more than one value a channel.
+    images = random_images(model, 2, *args.shape)
+    params, macs = count(model, images[:1])
+    return Row(variant, params / 1e6, macs / 1e9, saved_bytes(model, images) / 2 / 2**20, [])
 
 
 def table(rows: list[Row], args: argparse.Namespace) -> str:

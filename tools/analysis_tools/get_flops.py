@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from mmengine.analysis import get_model_complexity_info
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 
 import mmdla  # noqa: F401
 from mmdla.engine.setup import add_cfg_options, read_config
-from mmdla.utils.complexity import count, image_channels
+from mmdla.utils.complexity import count, random_images
 
 
 def main() -> None:
@@ -32,12 +33,13 @@ def main() -> None:
     cfg = read_config(args)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    params, macs, table = count(model, height, width, args.by_module)
+    image = random_images(model, 1, height, width)
+    params, macs = count(model, image)
     if args.by_module:
-        print(table)
-    print(f'Input: {image_channels(model)} x {height} x {width}')
+        print(get_model_complexity_info(model, inputs=(image,), show_arch=False)['out_table'])
+    print(f'Input: {" x ".join(map(str, image.shape[1:]))}')
     print(f'Parameters: {params:,}')
-    print(f'Multiply-adds: {macs:.2f} G')
+    print(f'Multiply-adds: {macs / 1e9:.2f} G')
 
 
 if __name__ == '__main__':

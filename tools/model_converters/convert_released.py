@@ -1,8 +1,8 @@
 """Convert a released checkpoint: `python tools/model_converters/convert_released.py SRC DST`.
 
-Recognises by their keys the authors' DLA classifiers and DLASeg (output stride 2, 4 or 8), timm's DLA
-and mmdet3d's DLANet; pickle or safetensors, a path or an address. Writes a checkpoint that the matching
-config of this project loads strictly.
+Recognises by their keys the authors' DLA classifiers and DLASeg (output stride 2, 4 or 8), timm's DLA,
+mmdet3d's DLANet and the DLASeg of the CenterNet family; pickle or safetensors, a path or an address.
+Writes a checkpoint that the matching config of this project loads strictly.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch
 from torch import nn
 
 from mmdla.checkpoints import (
+    CENTERNET,
+    CENTERNET_HEADS,
     CheckpointError,
     Converted,
     convert_released,
@@ -67,9 +69,13 @@ def check_head(converted: Converted, network: DLA, source: str) -> None:
         CheckpointError: If an entry is missing, too many, or of another shape.
     """
     classes = converted.num_classes
-    found = {k: v for k, v in shapes_of(converted.state_dict).items() if 'head.' in k}
+    found = shapes_of(
+        {k: v for k, v in converted.state_dict.items() if 'head.' in k or k.startswith('neck.')}
+    )
     wanted = {}
-    if converted.down_ratio is not None:
+    if converted.format == CENTERNET:
+        wanted = centernet_shapes(converted, network)
+    elif converted.down_ratio is not None:
         channels = network.channels[int(math.log2(converted.down_ratio)) :]
         with torch.device('meta'):
             neck = IDAUp(channels)
@@ -82,14 +88,72 @@ def check_head(converted: Converted, network: DLA, source: str) -> None:
     if difference:
         raise CheckpointError(
             f'{source}: was taken for {converted.format}, but {len(difference)} entries of its head '
-            f'are missing, too many or of another shape: {", ".join(difference[:5])}, ...'
+            f'or neck are missing, too many or of another shape: {", ".join(difference[:5])}, ...'
         )
+
+
+def is_deformable(converted: Converted) -> bool:
+    """Whether the neck's convolutions are deformable."""
+    return any('.conv_offset.' in k for k in converted.state_dict)
+
+
+def feat_channels(converted: Converted) -> int:
+    """Channels between the two convolutions of each of CenterNet's heads."""
+    return len(converted.state_dict['bbox_head.heatmap_head.0.bias'])
+
+
+def centernet_shapes(converted: Converted, network: DLA) -> dict[str, tuple[int, ...]]:
+    """What ``IDAUp(form='centernet')`` and mmdet's CenterNetHead have, without needing mmdet."""
+    channels = network.channels[int(math.log2(converted.down_ratio)) :]
+    with torch.device('meta'):
+        neck = IDAUp(channels, form='centernet')
+    wanted = {f'neck.{k}': v for k, v in shapes_of(neck.state_dict()).items()}
+    if is_deformable(converted):
+        # DCNv2 has beside its weight the convolution that finds 2 x 9 offsets and 9 weights.
+        for key in [k for k in wanted if k.endswith('.conv.weight')]:
+            offset = key.replace('.conv.weight', '.conv.conv_offset')
+            wanted[f'{offset}.weight'] = (27, *wanted[key][1:])
+            wanted[f'{offset}.bias'] = (27,)
+    if converted.num_classes is not None:
+        width = feat_channels(converted)
+        for name, maps in zip(CENTERNET_HEADS.values(), (converted.num_classes, 2, 2)):
+            wanted[f'bbox_head.{name}.0.weight'] = (width, channels[0], 3, 3)
+            wanted[f'bbox_head.{name}.0.bias'] = (width,)
+            wanted[f'bbox_head.{name}.2.weight'] = (maps, width, 1, 1)
+            wanted[f'bbox_head.{name}.2.bias'] = (maps,)
+    return wanted
+
+
+def describe_centernet(converted: Converted, network: DLA, arch: str) -> str:
+    """What loads the result of a checkpoint of the CenterNet family."""
+    first = int(math.log2(converted.down_ratio))
+    channels = list(network.channels[first:])
+    deformable = is_deformable(converted)
+    conv_cfg = ", conv_cfg=dict(type='DCNv2', deform_groups=1)" if deformable else ''
+    loads = (
+        f'a detector of mmdet with the backbone DLA(arch={arch!r}, out_indices='
+        f"{tuple(range(first, 6))}) and the neck IDAUp(in_channels={channels}, form='centernet'"
+        f'{conv_cfg})'
+    )
+    if converted.num_classes is None:
+        return loads
+    width = feat_channels(converted)
+    loads += (
+        f' and the head CenterNetHead(in_channels={channels[0]}, feat_channels={width}, '
+        f'num_classes={converted.num_classes})'
+    )
+    config = f'configs/detection/dla{arch}{"-dcn" if deformable else ""}_centernet_coco.py'
+    if (first, width, converted.num_classes) == (2, 256, 80) and (ROOT / config).is_file():
+        loads += f', such as {config}'
+    return loads
 
 
 def describe(converted: Converted, network: DLA, arch: str) -> str:
     """In a sentence, what the file was and what loads the result."""
     down, classes = converted.down_ratio, converted.num_classes
-    if down is not None:
+    if converted.format == CENTERNET:
+        loads = describe_centernet(converted, network, arch)
+    elif down is not None:
         first = int(math.log2(down))
         loads = (
             f'DLA(arch={arch!r}, out_indices={tuple(range(first, 6))}) with IDAUpHead(in_channels='
@@ -109,7 +173,10 @@ def describe(converted: Converted, network: DLA, arch: str) -> str:
         group_norm = any(isinstance(m, nn.GroupNorm) for m in network.modules())
         norm = ", norm_cfg=dict(type='GN', num_groups=32)" if group_norm else ''
         loads = f"DLA(arch={arch!r}{norm}), also by init_cfg=dict(type='Pretrained', checkpoint=...)"
-    return f'This was {converted.format}, DLA {arch!r}. What loads the result: {loads}.'
+    said = f'This was {converted.format}, DLA {arch!r}. What loads the result: {loads}.'
+    if converted.left_out:
+        said += f' Left out, having no counterpart here: {", ".join(converted.left_out)}.'
+    return said
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from ..layers import (
     node_factory,
     recompute,
 )
-from ..layers.conv import PAPER_INIT, conv_norm_act
+from ..layers.conv import PAPER_INIT, conv_norm_act, find_conv, init_own
 
 BLOCKS = dict(basic=BasicBlock, bottleneck=Bottleneck, split=SplitBottleneck, res2net=Res2NetBlock)
 
@@ -106,7 +106,7 @@ class DLA(BaseModule):
             checkpoint=PATH_OR_URL)`` takes the authors' files, timm's (pickle or safetensors) and
             those of this project; ``checkpoint='timm'`` fetches the published weights of ``arch``.
             Default, and what a checkpoint lacks: the paper's, normal with variance
-            2 / (k^2 out_channels).
+            2 / (k^2 out_channels); layers and blocks with an initialization of their own keep it.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
@@ -167,6 +167,7 @@ class DLA(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ):
         settings = self._settings(arch)
+        find_conv(conv_cfg)
         pretrained, others = split_pretrained(init_cfg)
         super().__init__(others or PAPER_INIT)
         self.pretrained = pretrained
@@ -315,6 +316,8 @@ class DLA(BaseModule):
         """Initialize; a ``Pretrained`` entry is read by :mod:`mmdla.checkpoints`."""
         first = not self.is_init
         super().init_weights()
+        if first:
+            init_own(self)
         if self.pretrained is not None and first:
             load_pretrained(self, **self.pretrained)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS as MMSEG_MODELS
@@ -24,12 +24,14 @@ class IDAUpHead(BaseDecodeHead):
         in_channels (Sequence[int]): Channels of the backbone's levels, shallowest first.
         num_classes (int): Number of classes.
         channels (int, optional): Width before the classifier. Default: ``in_channels[0]``, to which
-            ``form='nested'`` is bound, or 32 with ``form='single'``.
+            ``form='nested'`` and ``'centernet'`` are bound, or 32 with ``form='single'``.
         in_index (Sequence[int], optional): Which of the backbone's outputs to use. Default: all.
         strides (Sequence[int], optional): Strides of the levels. Default: each twice the one before.
-        form (str): ``'nested'``, as released, or ``'single'``, as in the text. Default: ``'nested'``.
+        form (str): ``'nested'``, as released, ``'single'``, as in the text, or ``'centernet'``.
+            Default: ``'nested'``.
         upsample (str): ``'deconv'`` or ``'bilinear'``. Default: ``'deconv'``.
         node_kernel (int): Kernel of the nodes. Default: 3.
+        node (dict | str | Callable): The nodes, see :class:`mmdla.models.IDAUp`. Default: ``{}``.
         with_cp (bool): Recompute the aggregations in backward. Default: False.
         dropout_ratio (float): Dropout before the classifier. Default: 0, as released.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
@@ -65,6 +67,7 @@ class IDAUpHead(BaseDecodeHead):
         form: str = 'nested',
         upsample: str = 'deconv',
         node_kernel: int = 3,
+        node: dict | str | Callable = {},
         with_cp: bool = False,
         dropout_ratio: float = 0.0,
         norm_cfg: dict = dict(type='BN'),
@@ -78,9 +81,9 @@ class IDAUpHead(BaseDecodeHead):
     ):
         if channels is None:
             channels = 32 if form == 'single' else in_channels[0]
-        elif form == 'nested' and channels != in_channels[0]:
+        elif form in ('nested', 'centernet') and channels != in_channels[0]:
             raise ValueError(
-                f"channels={channels}: form='nested' ends with the {in_channels[0]} channels of the "
+                f'channels={channels}: form={form!r} ends with the {in_channels[0]} channels of the '
                 'shallowest level; leave channels out'
             )
         super().__init__(
@@ -101,6 +104,7 @@ class IDAUpHead(BaseDecodeHead):
             out_channels=channels,
             upsample=upsample,
             node_kernel=node_kernel,
+            node=node,
             with_cp=with_cp,
             conv_cfg=self.conv_cfg,
             norm_cfg=norm_cfg,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
+from mmengine.registry import MODELS
 from torch import nn
 
 NORM_CFG = dict(type='BN')
@@ -16,6 +18,35 @@ PAPER_INIT = [
 ]
 # Activations that need their output only in backward: in place they save a map.
 _INPLACE = {'ReLU', 'LeakyReLU', 'ReLU6', 'ELU'}
+
+
+def find_conv(conv_cfg: dict | None) -> None:
+    """Have mmcv register its compiled operators if the convolution is one of them.
+
+    Raises:
+        ValueError: If there is no such convolution.
+    """
+    kind = (conv_cfg or {}).get('type', 'Conv2d')
+    if not isinstance(kind, str):
+        return
+    with MODELS.switch_scope_and_registry(None) as registry:
+        if registry.get(kind) is None:
+            with suppress(ImportError):
+                import mmcv.ops  # noqa: F401
+        if registry.get(kind) is None:
+            raise ValueError(
+                f'conv_cfg={conv_cfg}: no convolution {kind!r} is registered; DCNv2 and its like need '
+                'an mmcv with compiled ops'
+            )
+
+
+def init_own(module: nn.Module) -> None:
+    """Call what initializes the layers below a module that know how, such as DCNv2's offsets."""
+    for child in module.children():
+        if not hasattr(child, 'init_weights'):
+            init_own(child)
+        elif not getattr(child, 'is_init', False):
+            child.init_weights()
 
 
 def conv(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -13,28 +13,31 @@ from torch import Tensor, nn
 
 from ..layers import (
     IDA,
-    AggregationNode,
     BilinearUpsample,
     LearnedUpsample,
+    SumNode,
     match_size,
+    node_factory,
     recompute,
 )
-from ..layers.conv import PAPER_INIT, conv_norm_act
+from ..layers.conv import PAPER_INIT, conv_norm_act, find_conv, init_own
 
 
 class IDAUpStep(IDA):
     r"""Project, upsample, aggregate: IDA over maps of different strides and widths.
 
-    Each input but those already of ``out_channels`` is projected by a 1x1 convolution, each but the
-    first is upsampled to the first one's size, and all are aggregated iteratively.
+    Each input but those already of ``out_channels`` is projected, each but the first is upsampled to
+    the first one's size, and all are aggregated iteratively.
 
     Args:
         in_channels (Sequence[int]): Channels of the inputs, shallowest first.
         out_channels (int): Channels of everything aggregated.
         factors (Sequence[int]): Upsampling factor of each input; the first is 1.
-        upsample (str): ``'deconv'`` or ``'bilinear'``.
-        kernel_size (int): Of the nodes. Default: 3.
-        layers (dict): ``conv_cfg``, ``norm_cfg`` and ``act_cfg``. Default: none, the defaults.
+        project (Callable): Builds a projection from the channels that it takes and gives.
+        node (Callable): Builds a node, see :class:`mmdla.models.layers.IDA`.
+        upsample (str): ``'deconv'`` or ``'bilinear'``. Default: ``'deconv'``.
+        project_equal (bool): Project inputs of ``out_channels`` too, but for the first. Default:
+            False.
 
     Source: Section 4.2; released ``dla_up.py``, ``IDAUp``, whose names its parameters have.
     """
@@ -44,22 +47,20 @@ class IDAUpStep(IDA):
         in_channels: Sequence[int],
         out_channels: int,
         factors: Sequence[int],
+        project: Callable[[int, int], nn.Module],
+        node: Callable[..., nn.Module],
         upsample: str = 'deconv',
-        kernel_size: int = 3,
-        layers: dict = {},
+        project_equal: bool = False,
     ):
-        node = partial(AggregationNode, kernel_size=kernel_size, names=('0', '1'), **layers)
         super().__init__([out_channels] * len(in_channels), out_channels, node)
         self.factors = tuple(factors)
         for i, (channels, factor) in enumerate(zip(in_channels, factors)):
-            project = nn.Identity()
-            if channels != out_channels:
-                project = conv_norm_act(channels, out_channels, **layers)
+            wanted = channels != out_channels or (project_equal and i > 0)
             up = nn.Identity()
             if factor > 1:
                 learned = upsample == 'deconv'
                 up = LearnedUpsample(out_channels, factor) if learned else BilinearUpsample(factor)
-            self.add_module(f'proj_{i}', project)
+            self.add_module(f'proj_{i}', project(channels, out_channels) if wanted else nn.Identity())
             self.add_module(f'up_{i}', up)
 
     def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -71,40 +72,53 @@ class IDAUpStep(IDA):
             merged.append(match_size(x, size, slack=factor - 1) if i else x)
         return self.partial_aggregations(merged)
 
+    def init_weights(self) -> None:
+        """Initialize the layers that know how, such as DCNv2 with its offsets of zero."""
+        init_own(self)
+
 
 @MODELS.register_module()
 class IDAUp(BaseModule):
     r"""IDA-up: feature maps of several strides, aggregated at the shallowest one's stride.
 
-    Two forms. ``'nested'`` is the released code's: one IDA after another over growing suffixes of the
+    Three forms. ``'nested'`` is the released code's: one IDA after another over growing suffixes of the
     levels, deepest first, the widths shrinking to the shallowest level's. With levels
     :math:`l_1 \dots l_n`, step :math:`i = 1 \dots n - 1` replaces the last :math:`i` of them by the
     partial aggregations of :math:`(l_{n-i}, \dots, l_n)`. ``'single'`` is the paper's text: every
-    level is projected to 32 channels and upsampled, and one IDA merges them.
+    level is projected to 32 channels and upsampled, and one IDA merges them. ``'centernet'`` is the
+    CenterNet family's: ``'nested'``, whose projections are 3x3 convolutions with bias and whose nodes
+    add; then one IDA more, ``ida_up``, merges what the steps end with, a map at the stride of each
+    level but the deepest.
 
     Args:
         in_channels (Sequence[int]): Channels of the levels, shallowest first; two or more.
         strides (Sequence[int], optional): Their strides, each a multiple of the one before (equal
             ones, from a dilated backbone, are fine). Default: each twice the one before.
-        form (str): ``'nested'`` or ``'single'``. Default: ``'nested'``.
-        out_channels (int, optional): Width of ``'single'``. ``'nested'`` has the shallowest level's.
+        form (str): ``'nested'``, ``'single'`` or ``'centernet'``. Default: ``'nested'``.
+        out_channels (int, optional): Width of ``'single'``. The others have the shallowest level's.
             Default: 32 for ``'single'``.
         upsample (str): ``'deconv'``, learned depthwise transposed convolution that begins as bilinear
             interpolation, or ``'bilinear'``, interpolation. Default: ``'deconv'``.
         node_kernel (int): Kernel of the nodes. Default: 3.
+        node (dict | str | Callable): The nodes: further arguments of
+            :class:`mmdla.models.layers.AggregationNode` (of ``SumNode`` with ``'centernet'``), or with
+            a ``type`` the registry entry of another; or its name, or what builds one. Default: ``{}``.
         with_cp (bool): Recompute each aggregation in backward instead of keeping what is inside.
             Default: False.
-        conv_cfg (dict, optional): Convolutions. Default: plain.
+        conv_cfg (dict, optional): Convolutions of projections and nodes; CenterNet's are
+            ``dict(type='DCNv2', deform_groups=1)``, which needs mmcv's compiled ops. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
         init_cfg (dict | list[dict], optional): Default: the paper's, normal with variance
-            2 / (k^2 out_channels); upsampling bilinear.
+            2 / (k^2 out_channels); upsampling bilinear; layers with an initialization of their own,
+            such as DCNv2, keep it.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
 
     Source: Section 4.2, Figure 4; released ``dla_up.py``, ``DLAUp``, whose names the parameters of
-    ``'nested'`` have.
+    ``'nested'`` have. ``'centernet'``: Zhou et al., "Objects as Points", 2019; released
+    ``pose_dla_dcn.py``, ``DLAUp`` and ``ida_up``, where ``bn`` is called ``actf.0``.
 
     Example:
         >>> import torch
@@ -124,6 +138,7 @@ class IDAUp(BaseModule):
         out_channels: int | None = None,
         upsample: str = 'deconv',
         node_kernel: int = 3,
+        node: dict | str | Callable = {},
         with_cp: bool = False,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
@@ -137,24 +152,34 @@ class IDAUp(BaseModule):
         if strides is None:
             strides = [2**i for i in range(len(channels))]
         self.strides = self._check_strides(tuple(strides), len(channels))
-        if form not in ('nested', 'single'):
-            raise ValueError(f"form={form!r}: must be 'nested' (released) or 'single' (the text's)")
+        if form not in ('nested', 'single', 'centernet'):
+            raise ValueError(
+                f"form={form!r}: must be 'nested' (released), 'single' (the text's) or 'centernet'"
+            )
         if upsample not in ('deconv', 'bilinear'):
             raise ValueError(f"upsample={upsample!r}: must be 'deconv' or 'bilinear'")
         if node_kernel % 2 == 0:
             raise ValueError(f'node_kernel={node_kernel}: must be odd')
-        if form == 'nested' and out_channels not in (None, channels[0]):
+        if form != 'single' and out_channels not in (None, channels[0]):
             raise ValueError(
-                f"out_channels={out_channels}: form='nested' ends with the shallowest level's "
+                f"out_channels={out_channels}: form={form!r} ends with the shallowest level's "
                 f'{channels[0]} channels; leave out_channels out'
             )
+        find_conv(conv_cfg)
         self.form = form
         self.with_cp = with_cp
+        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         step = partial(
             IDAUpStep,
+            project=self._project(form, layers),
+            node=node_factory(
+                dict(type=SumNode) | node if form == 'centernet' and isinstance(node, dict) else node,
+                **layers,
+                kernel_size=node_kernel,
+                names=('0', '1'),  # released
+            ),
             upsample=upsample,
-            kernel_size=node_kernel,
-            layers=dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg),
+            project_equal=form == 'centernet',
         )
         if form == 'single':
             self.out_channels = out_channels or 32
@@ -170,6 +195,17 @@ class IDAUp(BaseModule):
             # What this step leaves behind has its width and stride.
             widths[first:] = [channels[first]] * len(widths[first:])
             strides[first:] = [strides[first]] * len(strides[first:])
+        if form == 'centernet':
+            factors = [s // self.strides[0] for s in self.strides[:-1]]
+            self.ida_up = step(channels[:-1], channels[0], factors)
+
+    @staticmethod
+    def _project(form: str, layers: dict) -> Callable[[int, int], nn.Module]:
+        """What builds a projection."""
+        if form == 'centernet':
+            # Theirs is the layer that their nodes have, of a single input.
+            return lambda channels, out_channels: SumNode([channels], out_channels, **layers)
+        return partial(conv_norm_act, **layers)
 
     @staticmethod
     def _check_strides(strides: tuple[int, ...], levels: int) -> tuple[int, ...]:
@@ -195,10 +231,14 @@ class IDAUp(BaseModule):
         if self.form == 'single':
             return (self._run(self.ida_0, list(inputs))[-1],)
         levels = list(inputs)
+        ends = []
         for i in range(len(levels) - 1):
             first = len(levels) - 2 - i
             # The first output is the level itself; the others take the deeper levels' places.
             levels[first + 1 :] = self._run(getattr(self, f'ida_{i}'), levels[first:])[1:]
+            ends.insert(0, levels[-1])
+        if self.form == 'centernet':
+            return (self._run(self.ida_up, ends)[-1],)
         return (levels[-1],)
 
     def _run(self, step: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
