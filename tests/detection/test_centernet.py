@@ -85,6 +85,19 @@ def test_deformable_convolutions_begin_plain():
 
 
 @needs_ops
+def test_deformable_convolutions_in_the_backbone_begin_plain():
+    model = DLA('46_c', out_indices=(2, 3), conv_cfg=dict(type='DCNv2', deform_groups=1))
+    for module in model.modules():
+        if hasattr(module, 'conv_offset'):
+            nn.init.normal_(module.conv_offset.weight)
+    model.init_weights()
+    offsets = [p for n, p in model.named_parameters() if '.conv_offset.' in n]
+    assert offsets
+    assert all((p == 0).all() for p in offsets)
+    assert model(torch.randn(1, 3, 33, 50))[-1].shape == (1, 64, 5, 7)
+
+
+@needs_ops
 def test_pretrained_offsets_are_kept(tmp_path):
     state = {
         k: torch.randn_like(v) for k, v in neck(True).state_dict().items() if v.is_floating_point()

@@ -179,6 +179,14 @@ def test_forms_share_blocks_and_count_their_nodes(form):
         assert names[-1].rpartition('.')[2] == 'bn'
 
 
+def test_equal_parameters_at_other_widths():
+    """What docs/aggregation.md says."""
+    arch = dict(block='basic', depths=(1, 1, 1, 2, 2, 1), channels=(16, 32, 68, 132, 264, 532))
+    models = DLA('34'), DLA(arch, aggregation='none')
+    counts = [sum(p.numel() for p in m.parameters()) / 1e6 for m in models]
+    assert [round(c, 2) for c in counts] == [15.23, 15.14]
+
+
 def test_at_depth_1_the_trees_are_one():
     reference = random_norms(HDA(1, BasicBlock, 4, 6, 2))
     weights = [*reference.state_dict().values()]
@@ -290,6 +298,26 @@ def test_a_plain_callable_is_a_block():
 
     for form in FORMS:
         assert small(convolution, aggregation=form)(torch.randn(1, 3, 33, 34))[-1].shape[1] == 128
+
+
+class Zeroed(nn.Conv2d):
+    """A block that knows how to begin."""
+
+    def __init__(self, in_channels, out_channels, stride):
+        super().__init__(in_channels, out_channels, 3, stride, 1)
+
+    def init_weights(self):
+        nn.init.zeros_(self.weight)
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_a_blocks_own_initialization_is_kept(form):
+    model = small(Zeroed, aggregation=form)
+    model.init_weights()
+    blocks = [m for m in model.modules() if isinstance(m, Zeroed)]
+    assert len(blocks) == 12
+    assert all((m.weight == 0).all() for m in blocks)
+    assert model.base_layer[0].weight.std() > 0
 
 
 class ChannelAttention(nn.Module):

@@ -3,6 +3,7 @@ _base_ = 'dla34-8s_demo.py'
 model = dict(
     backbone=dict(
         arch=dict(
+            _delete_=True,
             block=dict(type='mmdla.InvertedResidual', expand_ratio=4),
             depths=(1, 1, 1, 2, 2, 1),
             channels=(16, 32, 64, 128, 192, 256),
