@@ -303,30 +303,31 @@ class AggregationTree(nn.Module):
         node: Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
-        given, shallow, deep = self._split(list(in_channels))
-        if len(given) > 1 or not in_channels:
-            raise ValueError(
-                f'in_channels={list(in_channels)}: a tree joins 2, 4, 8, ... inputs, or one more'
-            )
-        self.out_channels = out_channels
+        # Inputs in each subtree, and inputs that the root takes beside them.
+        self.half = 2 ** len(in_channels).bit_length() // 4
+        self.given = len(in_channels) - 2 * self.half
         if len(in_channels) == 1:
             self.out_channels = in_channels[0]
             return
+        if self.given not in (0, 1) or not in_channels:
+            raise ValueError(
+                f'in_channels={list(in_channels)}: a tree joins 2, 4, 8, ... inputs, or one more'
+            )
+        given, shallow, deep = self._split(in_channels)
+        self.out_channels = out_channels
         self.tree1 = AggregationTree(shallow, out_channels, node)
         self.tree2 = AggregationTree(deep, out_channels, node)
         widths = [self.tree2.out_channels, self.tree1.out_channels, *given]
         self.root = node(in_channels=widths, out_channels=out_channels, deepest=0)
 
-    @staticmethod
-    def _split(inputs: Sequence) -> tuple[Sequence, Sequence, Sequence]:
+    def _split(self, inputs: Sequence) -> tuple[Sequence, Sequence, Sequence]:
         """What the root takes beside the subtrees, and the shallow and the deep half."""
-        half = 2 ** len(inputs).bit_length() // 4
-        given = len(inputs) - 2 * half
-        return inputs[:given], inputs[given : given + half], inputs[given + half :]
+        middle = self.given + self.half
+        return inputs[: self.given], inputs[self.given : middle], inputs[middle:]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Aggregate feature maps of one size, shallowest first."""
-        if len(inputs) == 1:
+        if self.half == 0:
             return inputs[0]
         given, shallow, deep = self._split(inputs)
         return self.root(self.tree2(deep), self.tree1(shallow), *given)
