@@ -64,7 +64,8 @@ class LazyRegistry(Registry):
         found = extension(self.attribute, name)
         if found is not None:
             import_extension(*found, name)
-        return super().get(key)
+        # With `default_scope='mmdla'` this registry is asked for its own scope.
+        return super().get(key.removeprefix('mmdla.'))
 
 
 def import_extension(module: str, library: str, name: str):

@@ -43,6 +43,11 @@ class _ResNetArguments:
         act_cfg: dict = ACT_CFG,
         **kwargs,
     ):
+        expansion = kwargs.get('expansion', 1)
+        if out_channels % expansion:
+            raise ValueError(
+                f'out_channels={out_channels}: must be a multiple of expansion={expansion}'
+            )
         shortcut = None
         if _strided(stride, dilation, first_dilation) or in_channels != out_channels:
             shortcut = conv_norm(
@@ -78,6 +83,8 @@ class ResNetBasicBlock(_ResNetArguments, resnet.BasicBlock):
     """
 
     def __init__(self, *args, dilation: int = 1, **kwargs):
+        if kwargs.get('expansion', 1) != 1:
+            raise ValueError(f'expansion={kwargs["expansion"]}: of a basic block it is 1')
         super().__init__(*args, dilation=dilation, **kwargs)
         _dilate(self.conv2, dilation)
 
@@ -93,8 +100,15 @@ class ResNetBottleneck(_ResNetArguments, resnet.Bottleneck):
         dilation, first_dilation (int, optional): Dilation of the 3x3 convolution: the second, where
             it is given. Default: 1.
         conv_cfg, norm_cfg, act_cfg (dict): As in mmpretrain.
-        **kwargs: Of mmpretrain's block: ``expansion`` (4), ``drop_path_rate``, ``with_cp`` ...
+        expansion (int): ``out_channels`` in multiples of the 3x3 convolution's. Default: 4.
+        **kwargs: Of mmpretrain's block: ``drop_path_rate``, ``with_cp`` ...
+
+    Raises:
+        ValueError: If ``out_channels`` is no multiple of ``expansion``.
     """
+
+    def __init__(self, *args, expansion: int = 4, **kwargs):
+        super().__init__(*args, expansion=expansion, **kwargs)
 
 
 @MODELS.register_module()
@@ -119,6 +133,7 @@ class ResNeXtBottleneck(_ResNetArguments, resnext.Bottleneck):
         *args,
         groups: int = 32,
         width_per_group: int = 4,
+        expansion: int = 4,
         **kwargs,
     ):
         if out_channels * width_per_group % 256:
@@ -134,7 +149,8 @@ class ResNeXtBottleneck(_ResNetArguments, resnext.Bottleneck):
             groups=groups,
             # mmpretrain scales from 64 inner channels and takes multiples of these only.
             width_per_group=out_channels * width_per_group // 256,
-            base_channels=out_channels // kwargs.get('expansion', 4),
+            base_channels=out_channels // expansion,
+            expansion=expansion,
             **kwargs,
         )
 
@@ -172,6 +188,8 @@ class ConvNeXtBlock(convnext.ConvNeXtBlock):
         drop_path_rate: float = 0.0,
         use_grn: bool = False,
     ):
+        if kernel_size % 2 == 0:
+            raise ValueError(f'kernel_size={kernel_size}: must be odd, for the size to be kept')
         super().__init__(
             out_channels,
             dw_conv_cfg=dict(
@@ -255,7 +273,7 @@ class RepVGGBlock(repvgg.RepVGGBlock):
         dilation, first_dilation (int, optional): Dilation of the 3x3 convolution: the second, where
             it is given. Default: 1.
         conv_cfg, norm_cfg, act_cfg (dict): As in mmpretrain.
-        **kwargs: Of mmpretrain's block: ``groups``, ``se_cfg``, ``with_cp``.
+        **kwargs: Of mmpretrain's block: ``groups``, ``se_cfg``, ``with_cp``, ``deploy``.
     """
 
     def __init__(
@@ -285,5 +303,8 @@ class RepVGGBlock(repvgg.RepVGGBlock):
         )
         if self.stride != stride:
             self.stride = stride
-            _dilate(self.branch_3x3.conv, d)
-            _dilate(self.branch_1x1.conv, 1)
+            if self.deploy:
+                _dilate(self.branch_reparam, d)
+            else:
+                _dilate(self.branch_3x3.conv, d)
+                _dilate(self.branch_1x1.conv, 1)

@@ -95,7 +95,7 @@ def trace(model: nn.Module, size: int = 64) -> nx.DiGraph:
         model (nn.Module): With a :class:`~mmdla.models.DLA` or
             :class:`~mmdla.models.AggregatedStages`, and whatever follows it. Put into evaluation
             mode.
-        size (int): Height and width of the image to run; a multiple of the largest stride.
+        size (int): Height and width of the image to run; a multiple, above 1, of the largest stride.
             Default: 64.
 
     Returns:
@@ -104,7 +104,7 @@ def trace(model: nn.Module, size: int = 64) -> nx.DiGraph:
         ``channels`` and ``stride``.
 
     Raises:
-        ValueError: If there is nothing to draw in it.
+        ValueError: If there is nothing to draw in it, or ``size`` does not fit its strides.
     """
     graph = nx.DiGraph()
     origins = _Origins()
@@ -121,6 +121,8 @@ def trace(model: nn.Module, size: int = 64) -> nx.DiGraph:
             if origins.inside:  # a unit in a unit: what the outer one holds is its own affair
                 return
             _, channels, height, _ = tensors(out)[-1].shape
+            if size % height or height < 2:
+                raise ValueError(f'size={size}: must be a multiple, above 1, of every stride')
             vertex = dict(kind=kind, group=group_of(name), channels=channels, stride=size // height)
             graph.add_node(name, **vertex)
             graph.add_edges_from((origin, name) for origin in sorted(taken[name]))
@@ -134,7 +136,7 @@ def trace(model: nn.Module, size: int = 64) -> nx.DiGraph:
     if not handles:
         raise ValueError(f'{type(model).__name__} has neither a DLA nor aggregated stages to draw')
     weight = next(p for p in model.parameters() if p.ndim == 4)
-    image = torch.zeros(1, weight.shape[1], size, size, device=weight.device)
+    image = weight.new_zeros(1, weight.shape[1], size, size)
     graph.add_node(IMAGE, kind='image', group='image', channels=weight.shape[1], stride=1)
     origins.set(image, {IMAGE})
     model.eval()
@@ -219,8 +221,11 @@ def draw(graph: nx.DiGraph, path: str | os.PathLike, title: str = '') -> None:
             boxstyle='round,pad=0.05', facecolor='#f7f7f7', edgecolor='#cccccc', zorder=0,
         )  # fmt: skip
         axes.add_patch(box)
-        last = graph.nodes[names[-1]]
-        text = f'{group}\nstride {last["stride"]}\n{last["channels"]} ch.'
+        strides, channels = (
+            ' to '.join(dict.fromkeys(str(graph.nodes[n][key]) for n in (names[0], names[-1])))
+            for key in ('stride', 'channels')
+        )
+        text = f'{group}\nstride {strides}\n{channels} ch.'
         axes.text((left + right) / 2, -0.6, text, ha='center', va='top', fontsize=7)
     for kind, (shape, colour, _) in STYLE.items():
         names = [n for n, v in graph.nodes.items() if v['kind'] == kind]

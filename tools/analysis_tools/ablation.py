@@ -6,7 +6,7 @@ the seed; what has been trained to its end is not trained again. Prints a table 
 plot, to the work folder.
 
     python tools/analysis_tools/ablation.py configs/dla34-8s_demo.py --amp --seeds 0 1
-    python tools/analysis_tools/ablation.py CONFIG --vary model.backbone.arch 34 60 102
+    python tools/analysis_tools/ablation.py CONFIG --vary model.backbone.link_levels True False
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seeds', type=int, nargs='+', default=[0])
     parser.add_argument('--metric', default='mIoU', help='of the validation at the end (mIoU)')
-    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/ablation/CONFIG_NAME')
+    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/ablation/CONFIG_SETTING')
     parser.add_argument(
         '--shape', type=int, nargs=2, default=[256, 256], help='image to count for (256 256)'
     )
@@ -70,7 +70,13 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if len(args.vary) < 2:
         parser.error(f'--vary {args.vary[0]}: give at least one value after the setting')
-    args.work_dir = args.work_dir or Path('work_dirs/ablation') / args.config.stem
+    if not args.config.is_file():
+        parser.error(f'{args.config}: there is no such config')
+    if min(args.shape) < 1:
+        parser.error(f'--shape {args.shape}: two positive numbers')
+    args.vary, args.seeds = list(dict.fromkeys(args.vary)), list(dict.fromkeys(args.seeds))
+    name = f'{args.config.stem}_{args.vary[0].rpartition(".")[2]}'
+    args.work_dir = args.work_dir or Path('work_dirs/ablation') / name
     return args
 
 
@@ -84,13 +90,15 @@ def config_of(args: argparse.Namespace, *options: str) -> Config:
     return cfg
 
 
-def score_of(folder: Path, metric: str) -> float | None:
-    """The metric of a training run's last validation; None if there was none."""
-    scores = []
+def score_of(folder: Path, metric: str) -> float:
+    """The metric of a training run's last validation."""
+    found: dict[str, float] = {}
     for log in sorted(folder.glob('*/vis_data/scalars.json')):
-        lines = (json.loads(line) for line in log.read_text().splitlines())
-        scores += [line[metric] for line in lines if metric in line]
-    return scores[-1] if scores else None
+        for line in log.read_text().splitlines():
+            found |= json.loads(line)
+    if metric not in found:
+        sys.exit(f'ablation: {folder} has logged no {metric}; --metric is one of {", ".join(found)}')
+    return found[metric]
 
 
 def train(args: argparse.Namespace, variant: str, seed: int) -> float:
@@ -99,29 +107,25 @@ def train(args: argparse.Namespace, variant: str, seed: int) -> float:
     options = [*args.cfg_options, f'{args.vary[0]}={variant}', f'randomness.seed={seed}']
     trained = folder / 'trained.txt'
     run = f'# amp: {args.amp}\n{config_of(args, *options).pretty_text}'
-    score = score_of(folder, args.metric)
-    if score is not None and trained.is_file():
+    if trained.is_file():
         if trained.read_text() != run:
             sys.exit(
                 f'ablation: {folder} holds a run of another config or with other options; choose '
                 'another --work-dir, or remove it'
             )
-        return score
+        return score_of(folder, args.metric)
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(TRAIN), str(args.config), '--work-dir', str(folder)]
     command += ['--amp'] * args.amp + ['--cfg-options', *options]
     with (folder / 'output.log').open('w') as log:
         done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT)
-    score = score_of(folder, args.metric)
-    if done.returncode or score is None:
+    if done.returncode:
         last = (folder / 'output.log').read_text().strip().splitlines()[-1:]
         sys.exit(
-            f'ablation: {variant}, seed {seed}, '
-            + (f'failed ({"".join(last)})' if done.returncode else f'has logged no {args.metric}')
-            + f'; see {folder / "output.log"}'
+            f'ablation: {variant}, seed {seed}, failed ({"".join(last)}); see {folder / "output.log"}'
         )
     trained.write_text(run)
-    return score
+    return score_of(folder, args.metric)
 
 
 def cost(args: argparse.Namespace, variant: str) -> Row:
@@ -179,7 +183,10 @@ def plot(rows: list[Row], args: argparse.Namespace, path: Path) -> None:
 
 def main() -> None:
     args = parse_args()
-    rows = [cost(args, variant) for variant in args.vary[1:]]
+    try:
+        rows = [cost(args, variant) for variant in args.vary[1:]]
+    except (KeyError, TypeError, ValueError) as error:
+        sys.exit(f'ablation: {args.config} with {args.vary[0]}: {error}')
     by_variant = {row.variant: row for row in rows}
     # Seed by seed, so that what is there after an hour compares all variants.
     jobs = [(variant, seed) for seed in args.seeds for variant in by_variant]

@@ -43,13 +43,21 @@ def main() -> None:
         model = DLA(args.config, aggregation=form)
         title = f'DLA-{args.config}' + (f', {form}' if args.aggregation else '')
     else:
+        if not Path(args.config).is_file():
+            parser.error(
+                f'{args.config}: neither a config nor an architecture ({", ".join(DLA.arch_settings)})'
+            )
         cfg = read_config(args)
         if args.aggregation:
             cfg.merge_from_dict({'model.backbone.aggregation': args.aggregation})
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         model = revert_sync_batchnorm(MODELS.build(cfg.model.backbone if args.backbone else cfg.model))
         title = Path(args.config).stem
-    graph = trace(model)
+    try:
+        graph = trace(model)
+    except ValueError as error:
+        parser.error(f'{args.config}: {error}')
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     draw(graph, args.out, title if args.title is None else args.title)
     kinds = [v['kind'] for v in graph.nodes.values()]
     blocks, nodes = kinds.count('block'), kinds.count('node')

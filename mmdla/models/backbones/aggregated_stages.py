@@ -9,7 +9,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers import FORMS, PooledNode, factory, node_factory
+from ..layers import FORMS, PooledNode, factory, node_factory, sequence
+from ..layers.conv import init_own
 
 
 @MODELS.register_module()
@@ -60,6 +61,7 @@ class AggregatedStages(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(init_cfg)
+        stages, channels = sequence('stages', stages), sequence('channels', channels)
         depth = len(stages).bit_length() - 1
         if depth < 1 or len(stages) != 2**depth:
             raise ValueError(f'stages: {len(stages)} of them; must be 2, 4, 8, ...')
@@ -80,10 +82,19 @@ class AggregatedStages(BaseModule):
             node=partial(PooledNode, node=node),
         )
 
+    def init_weights(self) -> None:
+        """Initialize; stages and nodes with an initialization of their own keep it."""
+        super().init_weights()
+        init_own(self)
+
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """The aggregation, one map of the last stage's stride and width."""
         return (self.stages(self.stem(x)),)
 
 
 def _built(module: nn.Module | dict) -> nn.Module:
-    return module if isinstance(module, nn.Module) else MODELS.build(module)
+    if isinstance(module, nn.Module):
+        return module
+    if not isinstance(module, dict):
+        raise TypeError(f'stages, stem: {module!r}; each must be a module or its config')
+    return MODELS.build(module)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -12,19 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...checkpoints import load_pretrained, split_pretrained
-from ..layers import (
-    FORMS,
-    BasicBlock,
-    Bottleneck,
-    Res2NetBlock,
-    SplitBottleneck,
-    factory,
-    node_factory,
-    recompute,
-)
+from ..layers import BLOCKS, FORMS, HDA, Chain, factory, node_factory, recompute, sequence
 from ..layers.conv import PAPER_INIT, conv_norm_act, find_conv, init_own
-
-BLOCKS = dict(basic=BasicBlock, bottleneck=Bottleneck, split=SplitBottleneck, res2net=Res2NetBlock)
 
 STAGE_ARGUMENTS = [
     'depth',
@@ -168,18 +157,19 @@ class DLA(BaseModule):
     ):
         settings = self._settings(arch)
         find_conv(conv_cfg)
+        stage = factory(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
         pretrained, others = split_pretrained(init_cfg)
         super().__init__(others or PAPER_INIT)
         self.pretrained = pretrained
         if pretrained and pretrained['checkpoint'] == 'timm':
-            if not isinstance(arch, str):
+            if isinstance(arch, Mapping):
                 raise ValueError("init_cfg: checkpoint='timm' needs an arch with a name, not a dict")
-            if aggregation != 'hda':
+            if not (isinstance(stage.func, type) and issubclass(stage.func, HDA)):
                 raise ValueError(
                     f"init_cfg: checkpoint='timm' needs aggregation='hda', not {aggregation!r}: the "
                     'published networks are of this form'
                 )
-            self.pretrained['checkpoint'] = self.pretrained_urls[arch]
+            self.pretrained['checkpoint'] = self.pretrained_urls[str(arch)]
         self.arch = settings
         depths, self.channels = settings['depths'], settings['channels']
         self.out_indices = self._check_out_indices(out_indices, len(depths))
@@ -197,7 +187,7 @@ class DLA(BaseModule):
 
         convs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         layers = dict(convs, act_cfg=act_cfg)
-        stage = self._stage(aggregation, link_levels)
+        self.link_levels = self._check_link_levels(link_levels, stage)
         block = self._block(settings['block'], layers, dilated=output_stride < 32)
         node = node_factory(node, residual=settings['residual'], **layers)
 
@@ -234,6 +224,10 @@ class DLA(BaseModule):
     @classmethod
     def _settings(cls, arch: str | dict) -> dict:
         """A copy of the table's entry, or of the dict given, complete and checked."""
+        if isinstance(arch, int):  # what `--cfg-options model.backbone.arch=34` gives
+            arch = str(arch)
+        if not isinstance(arch, str | Mapping):
+            raise TypeError(f'arch={arch!r}: must be a name or a dict')
         if isinstance(arch, str):
             if arch not in cls.arch_settings:
                 raise ValueError(f'arch={arch!r}: must be one of {sorted(cls.arch_settings)} or a dict')
@@ -247,7 +241,7 @@ class DLA(BaseModule):
             )
         settings = dict(residual=False) | copy.deepcopy(dict(arch))
         for key in ('depths', 'channels'):
-            values = settings[key] = tuple(settings[key])
+            values = settings[key] = sequence(f'arch[{key!r}]', settings[key])
             if len(values) != 6 or not all(isinstance(v, int) and v > 0 for v in values):
                 raise ValueError(
                     f'arch[{key!r}]={values}: must be six positive integers, one for each of levels '
@@ -255,14 +249,14 @@ class DLA(BaseModule):
                 )
         return settings
 
-    def _stage(self, aggregation: str | dict | Callable, link_levels: bool | None) -> Callable:
-        """What builds a level, from ``aggregation``; sets ``link_levels``."""
-        if link_levels and aggregation == 'none':
+    @staticmethod
+    def _check_link_levels(link_levels: bool | None, stage: Callable) -> bool:
+        has_nodes = stage.func is not Chain or 'aggregation' in stage.keywords
+        if link_levels and not has_nodes:
             raise ValueError(
                 "link_levels=True: aggregation='none' has no node to take the input; leave it out"
             )
-        self.link_levels = aggregation != 'none' if link_levels is None else link_levels
-        return factory(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
+        return has_nodes if link_levels is None else link_levels
 
     @staticmethod
     def _block(spec: str | dict | Callable, layers: dict, dilated: bool) -> Callable:
@@ -274,7 +268,7 @@ class DLA(BaseModule):
 
     @staticmethod
     def _check_out_indices(out_indices: Sequence[int], levels: int) -> tuple[int, ...]:
-        indices = tuple(out_indices)
+        indices = sequence('out_indices', out_indices)
         ascending = indices == tuple(sorted(set(indices)))
         if not indices or not ascending or not all(i in range(levels) for i in indices):
             raise ValueError(

@@ -14,12 +14,13 @@ from .aggregation import (
     SumNode,
     node_factory,
 )
-from .blocks import BasicBlock, Bottleneck, Res2NetBlock, SplitBottleneck
-from .factory import factory
+from .blocks import BLOCKS, BasicBlock, Bottleneck, Res2NetBlock, SplitBottleneck
+from .factory import factory, sequence
 from .recompute import recompute
 from .upsampling import BilinearUpsample, LearnedUpsample, bilinear_kernel, match_size
 
 __all__ = [
+    'BLOCKS',
     'FORMS',
     'HDA',
     'IDA',
@@ -42,4 +43,5 @@ __all__ = [
     'match_size',
     'node_factory',
     'recompute',
+    'sequence',
 ]

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .blocks import BLOCKS
 from .conv import ACT_CFG, NORM_CFG, act, conv, conv_norm, norm
-from .factory import factory
+from .factory import factory, sequence
 
 
 @MODELS.register_module()
@@ -96,21 +97,39 @@ class AggregationNode(nn.Module):
         return self.act(y)
 
 
-def node_factory(spec: str | dict | Callable, **offers) -> Callable[..., nn.Module]:
+def node_factory(
+    spec: str | dict | Callable = {}, residual: bool = False, **offers
+) -> Callable[..., nn.Module]:
     """What builds a node, from what a config says of it.
 
     Args:
         spec (str | dict | Callable): Further arguments of :class:`AggregationNode`, or a dict with a
-            ``type``, a registered name, or the callable itself; see :func:`factory`.
+            ``type``, a registered name, or the callable itself; see :func:`factory`. Default: ``{}``.
+        residual (bool): Whether the node has to be residual. Default: False.
         **offers: Arguments that the node gets if it names them and ``spec`` does not set them.
 
     Raises:
-        TypeError, ValueError: See :func:`factory`.
+        TypeError: See :func:`factory`.
+        ValueError: See :func:`factory`; or if the node knows no ``residual`` and has to be.
     """
     if isinstance(spec, Mapping):
         spec = dict(type=AggregationNode) | dict(spec)
+    if residual:
+        offers['residual'] = True
     needs = ('in_channels', 'out_channels', 'deepest')
-    return factory(spec, 'node', needs=needs, offers=offers)
+    build = factory(spec, 'node', needs=needs, offers=offers)
+    if residual and 'residual' not in build.keywords:
+        raise ValueError(
+            f'node={spec!r}: takes no argument residual, and the architecture has residual nodes; give '
+            'arch as a dict with residual=False, or a node that takes it'
+        )
+    return build
+
+
+def check_number(inputs: Sequence[Tensor], wanted: int) -> None:
+    """Refuse another number of feature maps than an aggregation was built for."""
+    if len(inputs) != wanted:
+        raise ValueError(f'inputs: {len(inputs)} feature maps, built for {wanted}')
 
 
 @MODELS.register_module()
@@ -169,6 +188,9 @@ class PooledNode(nn.Module):
         out_channels (int): Channels of the output.
         deepest (int): Position of the deepest, and so smallest, input. Default: 0.
         node (Callable): Builds the node inside. Default: :class:`AggregationNode`.
+
+    Raises:
+        ValueError: If the inputs have other channels than it was built for.
     """
 
     def __init__(
@@ -179,15 +201,22 @@ class PooledNode(nn.Module):
         node: Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
-        self.deepest = deepest
-        self.node = node(in_channels=in_channels, out_channels=out_channels, deepest=deepest)
+        self.in_channels = list(in_channels)
+        self.deepest = deepest % len(in_channels)
+        self.node = node_factory(node)(
+            in_channels=in_channels, out_channels=out_channels, deepest=deepest
+        )
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Aggregate feature maps of any sizes, none smaller than the deepest."""
+        found = [x.shape[1] for x in inputs]
+        if found != self.in_channels:
+            raise ValueError(f'inputs: feature maps of {found} channels, built for {self.in_channels}')
         size = inputs[self.deepest].shape[2:]
-        return self.node(
-            *(x if x.shape[2:] == size else F.adaptive_max_pool2d(x, size) for x in inputs)
-        )
+        pooled = [
+            x if i == self.deepest else F.adaptive_max_pool2d(x, size) for i, x in enumerate(inputs)
+        ]
+        return self.node(*pooled)
 
 
 @MODELS.register_module()
@@ -203,7 +232,7 @@ class IDA(nn.Module):
     Args:
         in_channels (Sequence[int]): Channels of :math:`x_1` to :math:`x_n`, shallowest first.
         out_channels (int): Channels of each node's output.
-        node (Callable): Builds a node. Default: :class:`AggregationNode`.
+        node (Callable | str | dict): Builds a node. Default: :class:`AggregationNode`.
 
     Source: Section 3.1; the nodes are named ``node_1`` ... as in the released ``dla_up.py``.
     """
@@ -215,14 +244,19 @@ class IDA(nn.Module):
         node: Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
-        shallow = in_channels[0]
-        for i, deep in enumerate(in_channels[1:], 1):
+        shallow, *deeper = sequence('in_channels', in_channels) or (None,)
+        if shallow is None:
+            raise ValueError('in_channels=[]: must be one or more')
+        self.inputs = len(in_channels)
+        node = node_factory(node)
+        for i, deep in enumerate(deeper, 1):
             built = node(in_channels=[shallow, deep], out_channels=out_channels, deepest=-1)
             self.add_module(f'node_{i}', built)
             shallow = out_channels
 
     def partial_aggregations(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         r""":math:`I(x_1), I(x_1, x_2), \dots, I(x_1, \dots, x_n)`."""
+        check_number(inputs, self.inputs)
         outs = [inputs[0]]
         for i, deep in enumerate(inputs[1:], 1):
             outs.append(getattr(self, f'node_{i}')(outs[-1], deep))
@@ -247,7 +281,7 @@ class ShallowSkips(nn.Module):
     Args:
         in_channels (Sequence[int]): Channels of :math:`x_1` to :math:`x_n`, shallowest first.
         out_channels (int): Channels of each node's output.
-        node (Callable): Builds a node. Default: :class:`AggregationNode`.
+        node (Callable | str | dict): Builds a node. Default: :class:`AggregationNode`.
 
     Source: Section 3, Figure 2(b), there for comparison.
     """
@@ -259,6 +293,10 @@ class ShallowSkips(nn.Module):
         node: Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
+        if not sequence('in_channels', in_channels):
+            raise ValueError('in_channels=[]: must be one or more')
+        self.inputs = len(in_channels)
+        node = node_factory(node)
         deep = in_channels[-1]
         for i in range(len(in_channels) - 1, 0, -1):
             built = node(in_channels=[in_channels[i - 1], deep], out_channels=out_channels, deepest=-1)
@@ -267,6 +305,7 @@ class ShallowSkips(nn.Module):
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Aggregate feature maps of one size, shallowest first."""
+        check_number(inputs, self.inputs)
         y = inputs[-1]
         for i in range(len(inputs) - 1, 0, -1):
             y = getattr(self, f'node_{i}')(inputs[i - 1], y)
@@ -288,7 +327,7 @@ class AggregationTree(nn.Module):
         in_channels (Sequence[int]): Channels of the inputs, shallowest first; :math:`2^n` of them, or
             one more.
         out_channels (int): Channels of each node's output.
-        node (Callable): Builds a node. Default: :class:`AggregationNode`.
+        node (Callable | str | dict): Builds a node. Default: :class:`AggregationNode`.
 
     Raises:
         ValueError: If the number of inputs is another.
@@ -303,16 +342,19 @@ class AggregationTree(nn.Module):
         node: Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
+        in_channels = sequence('in_channels', in_channels)
         # Inputs in each subtree, and inputs that the root takes beside them.
         self.half = 2 ** len(in_channels).bit_length() // 4
         self.given = len(in_channels) - 2 * self.half
         if len(in_channels) == 1:
+            self.given = 0
             self.out_channels = in_channels[0]
             return
-        if self.given not in (0, 1) or not in_channels:
+        if self.given > 1 or not in_channels:
             raise ValueError(
                 f'in_channels={list(in_channels)}: a tree joins 2, 4, 8, ... inputs, or one more'
             )
+        node = node_factory(node)
         given, shallow, deep = self._split(in_channels)
         self.out_channels = out_channels
         self.tree1 = AggregationTree(shallow, out_channels, node)
@@ -327,6 +369,7 @@ class AggregationTree(nn.Module):
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Aggregate feature maps of one size, shallowest first."""
+        check_number(inputs, self.given + max(1, 2 * self.half))
         if self.half == 0:
             return inputs[0]
         given, shallow, deep = self._split(inputs)
@@ -377,7 +420,9 @@ def block_channels(depth: int, out_channels: int | Sequence[int], stride: int) -
     if stride not in (1, 2):
         raise ValueError(f'stride={stride}: a stage has stride 1 or 2')
     blocks = 2**depth
-    channels = [out_channels] * blocks if isinstance(out_channels, int) else list(out_channels)
+    channels = [out_channels] * blocks
+    if not isinstance(out_channels, int):
+        channels = list(sequence('out_channels', out_channels))
     if len(channels) != blocks or not all(isinstance(c, int) and c > 0 for c in channels):
         raise ValueError(
             f'out_channels={out_channels}: must be a positive whole number, or {blocks} of them, one '
@@ -439,7 +484,7 @@ class Chain(nn.Module):
 
     Args:
         depth (int): ``n``, 1 or more.
-        block (Callable): Builds a block, see ``blocks.py``.
+        block (Callable | str | dict): Builds a block, see ``blocks.py``.
         in_channels (int): Channels of the input.
         out_channels (int | Sequence[int]): Channels of the blocks' and nodes' outputs; of each block,
             where they differ, nodes having those of the deepest.
@@ -448,11 +493,11 @@ class Chain(nn.Module):
         first_dilation (int, optional): Dilation in place of the stride: of the first block's first
             3x3 convolution and of the pooling. Default: ``dilation``, no stride to replace.
         aggregate_input (bool): Aggregate the pooled input too. Default: False.
-        node (Callable): Builds a node. Default: :class:`AggregationNode`.
+        node (Callable | str | dict): Builds a node. Default: :class:`AggregationNode`.
         conv_cfg (dict, optional): Convolution of the projection. Default: plain.
         norm_cfg (dict): Normalization of the projection. Default: ``dict(type='BN')``.
-        aggregation (Callable, optional): ``A``: :class:`ShallowSkips` (b), :class:`IDA` (c),
-            :class:`AggregationTree` (d), or what is built and called like these.
+        aggregation (Callable | str | dict, optional): ``A``: :class:`ShallowSkips` (b),
+            :class:`IDA` (c), :class:`AggregationTree` (d), or what is built and called like these.
             Default: none (a).
 
     Raises:
@@ -481,6 +526,7 @@ class Chain(nn.Module):
     ):
         super().__init__()
         channels = block_channels(depth, out_channels, stride)
+        block = factory(block, 'block', BLOCKS)
         if aggregate_input and aggregation is None:
             raise ValueError('aggregate_input=True: without an aggregation there is no node to take it')
         self.aggregate_input = aggregate_input
@@ -493,7 +539,11 @@ class Chain(nn.Module):
         self.aggregation = None
         if aggregation is not None:
             joined = [in_channels, *channels] if aggregate_input else channels
-            self.aggregation = aggregation(joined, channels[-1], node)
+            needs = ('in_channels', 'out_channels', 'node')
+            aggregation = factory(aggregation, 'aggregation', AGGREGATIONS, needs)
+            self.aggregation = aggregation(
+                in_channels=joined, out_channels=channels[-1], node=node_factory(node)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the blocks and aggregate: (N, C, H, W) to (N, C', ceil(H / stride), ...)."""
@@ -523,7 +573,7 @@ class ReentrantTree(nn.Module):
 
     Args:
         depth (int): ``n``, 1 or more. A tree of depth ``n`` has :math:`2^n` blocks.
-        block (Callable): Builds a block, see ``blocks.py``.
+        block (Callable | str | dict): Builds a block, see ``blocks.py``.
         in_channels (int): Channels of the input.
         out_channels (int | Sequence[int]): Channels of the blocks' and nodes' outputs; of each block,
             where they differ, nodes having those of the deepest.
@@ -533,7 +583,7 @@ class ReentrantTree(nn.Module):
             3x3 convolution and of the pooling. Default: ``dilation``, no stride to replace.
         aggregate_input (bool): Give the pooled input to the root too. This is how the networks
             aggregate iteratively between stages. Default: False.
-        node (Callable): Builds a node. Default: :class:`AggregationNode`.
+        node (Callable | str | dict): Builds a node. Default: :class:`AggregationNode`.
         conv_cfg (dict, optional): Convolution of the projection. Default: plain.
         norm_cfg (dict): Normalization of the projection. Default: ``dict(type='BN')``.
         extra_channels (Sequence[int]): Channels of ``c`` beside the pooled input, which an enclosing
@@ -563,6 +613,7 @@ class ReentrantTree(nn.Module):
     ):
         super().__init__()
         channels = block_channels(depth, out_channels, stride)
+        block, node = factory(block, 'block', BLOCKS), node_factory(node)
         self.depth = depth
         self.aggregate_input = aggregate_input
         self.pool = pooling(stride, dilation, first_dilation)
@@ -679,12 +730,11 @@ class HDA(ReentrantTree):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-# Figure 2: what builds a stage of each form.
+# Figure 2: what joins the blocks of a chain, and what builds a stage of each form.
+AGGREGATIONS = dict(shallow=ShallowSkips, ida=IDA, tree=AggregationTree)
 FORMS = dict(
     none=Chain,
-    shallow=partial(Chain, aggregation=ShallowSkips),
-    ida=partial(Chain, aggregation=IDA),
-    tree=partial(Chain, aggregation=AggregationTree),
+    **{name: partial(Chain, aggregation=joins) for name, joins in AGGREGATIONS.items()},
     reentrant=ReentrantTree,
     hda=HDA,
 )

@@ -7,14 +7,17 @@ of two ways, which its attribute ``takes_shortcut`` tells:
 - False, or no such attribute: ``block(x)``. The block owns its shortcut, if it has one: projects it
   where ``in_channels`` and ``out_channels`` differ, and brings it to its stride. This is how other
   libraries' blocks are (see ``mmdla/models/blocks.py`` for mmpretrain's).
-- True, the blocks of this file: ``block(x, shortcut)``. The stage pools and projects the shortcut, as
-  released, because it aggregates the pooled input too. Without a shortcut the block adds its input.
+- True, the blocks of this file: the first block of a stage ``block(x, shortcut)``, the others
+  ``block(x)``, and then their shortcut is ``x``. The stage pools and projects the first one's, as
+  released, because it aggregates the pooled input too.
+
+It must not change its input in place: nodes, and whatever uses the level, take that too.
 
 A block that can be dilated also takes ``dilation`` and ``first_dilation``, which it is given where an
 output stride below 32 asks for them. ``first_dilation`` is the dilation of the convolution that would
 have the stride, and of those before it: these still see undilated input, while those after it, which
 have ``dilation``, see input that is now twice as dense. ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` are
-given to a block that names them.
+given to a block that names them or takes ``**kwargs``.
 """
 
 from __future__ import annotations
@@ -92,6 +95,9 @@ class Bottleneck(nn.Module):
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
 
+    Raises:
+        ValueError: If ``out_channels`` is below 2.
+
     Source: released ``dla.py``, ``Bottleneck``.
     """
 
@@ -122,6 +128,8 @@ class Bottleneck(nn.Module):
 
     def inner_width(self, out_channels: int) -> int:
         """Channels of the 3x3 convolution."""
+        if out_channels < 2:
+            raise ValueError(f'out_channels={out_channels}: a bottleneck has 2 or more')
         return out_channels // 2
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
@@ -252,3 +260,7 @@ class Res2NetBlock(nn.Module):
         d = self.pool_dilation
         kernel = x.new_full((x.shape[1], 1, 3, 3), 1 / 9)
         return F.conv2d(x, kernel, padding=d, dilation=d, groups=x.shape[1])
+
+
+# Short names, for configs.
+BLOCKS = dict(basic=BasicBlock, bottleneck=Bottleneck, split=SplitBottleneck, res2net=Res2NetBlock)

@@ -59,7 +59,13 @@ def conv(
     bias: bool = False,
     conv_cfg: dict | None = None,
 ) -> nn.Module:
-    """Convolution of odd kernel size, padded so that stride 1 keeps the size."""
+    """Convolution of odd kernel size, padded so that stride 1 keeps the size.
+
+    Raises:
+        ValueError: If the kernel size is even.
+    """
+    if kernel_size % 2 == 0:
+        raise ValueError(f'kernel_size={kernel_size}: must be odd, for the size to be kept')
     return build_conv_layer(
         conv_cfg,
         in_channels,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,15 +26,16 @@ def factory(
         argument (str): What the user called it, for messages.
         named (Mapping[str, Callable]): Short names. Default: none.
         needs (Sequence[str]): Arguments that it will be called with, and so must have. Default: none.
-        offers (Mapping[str, Any]): Arguments that it gets if its signature names them (or takes any)
-            and ``spec`` does not set them. Default: none.
+        offers (Mapping[str, Any]): Arguments that it gets if its signature names them, or takes any
+            with ``**kwargs``, and ``spec`` does not set them. Default: none.
 
     Returns:
         Callable: Takes the arguments in ``needs``, returns the layer.
 
     Raises:
         TypeError: If ``spec`` is none of the three.
-        ValueError: If no registry has the name, or the callable lacks one of ``needs``.
+        ValueError: If no registry has the name, the callable lacks one of ``needs``, or ``spec`` sets
+            one of these or an argument that does not exist.
 
     Example:
         >>> build = factory('Conv2d', 'block', needs=['in_channels', 'out_channels', 'kernel_size'])
@@ -54,13 +55,27 @@ def factory(
             'builds what is wanted'
         )
 
-    parameters = inspect.signature(build).parameters
+    try:
+        parameters = inspect.signature(build).parameters
+    except ValueError as error:
+        raise TypeError(f'{argument}={spec!r}: does not say which arguments it takes') from error
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     lacking = [name for name in needs if name not in parameters and not takes_any]
     if lacking:
         raise ValueError(
             f'{argument}={spec!r}: is built with the arguments {", ".join(needs)}, and '
             f'{", ".join(lacking)} is none of those that it takes ({", ".join(parameters)})'
+        )
+    taken = sorted(set(args) & set(needs))
+    if taken:
+        raise ValueError(
+            f'{argument}={spec!r}: {", ".join(taken)} follows from the network; leave it out'
+        )
+    unknown = [name for name in args if name not in parameters and not takes_any]
+    if unknown:
+        raise ValueError(
+            f'{argument}={spec!r}: {", ".join(unknown)} is none of the arguments that it takes '
+            f'({", ".join(parameters)})'
         )
     offered = {k: v for k, v in offers.items() if takes_any or k in parameters}
     return partial(build, **{**offered, **args})
@@ -79,3 +94,14 @@ def _look_up(kind: str | Callable, argument: str, named: Mapping[str, Callable])
             f'{argument}={kind!r}: must be {short}a name that is registered, or a callable'
         )
     return found
+
+
+def sequence(argument: str, value: Sequence) -> tuple:
+    """A sequence that was given, as a tuple.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f'{argument}={value!r}: must be a list or a tuple')
+    return tuple(value)

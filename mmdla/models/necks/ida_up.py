@@ -19,6 +19,7 @@ from ..layers import (
     match_size,
     node_factory,
     recompute,
+    sequence,
 )
 from ..layers.conv import PAPER_INIT, conv_norm_act, find_conv, init_own
 
@@ -146,12 +147,12 @@ class IDAUp(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(init_cfg or PAPER_INIT)
-        self.in_channels = channels = tuple(in_channels)
+        self.in_channels = channels = sequence('in_channels', in_channels)
         if len(channels) < 2:
             raise ValueError(f'in_channels={channels}: aggregation needs two levels or more')
         if strides is None:
             strides = [2**i for i in range(len(channels))]
-        self.strides = self._check_strides(tuple(strides), len(channels))
+        self.strides = self._check_strides(sequence('strides', strides), len(channels))
         if form not in ('nested', 'single', 'centernet'):
             raise ValueError(
                 f"form={form!r}: must be 'nested' (released), 'single' (the text's) or 'centernet'"
