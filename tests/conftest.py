@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,23 @@ class Golden:
         wanted = self.outputs[name]
         found = self.recipe.summarize(value.detach().numpy())
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * wanted[1])
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """Runs a script of tools/ in this process; its exit status (0 if none) and what it wrote."""
+
+    def run(name: str, *args) -> tuple[int | str, str]:
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        except SystemExit as error:
+            status = error.code or 0
+        written = capsys.readouterr()
+        return status, f'{written.out}{written.err}{status if isinstance(status, str) else ""}'
+
+    return run
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from mmdla.models.layers import (
     AggregationNode,
     AggregationTree,
     BasicBlock,
+    Bottleneck,
     Chain,
     PooledNode,
     ReentrantTree,
@@ -219,13 +220,26 @@ def test_networks_of_every_form_train_on_odd_sizes(form, link):
 
 
 @pytest.mark.parametrize('form', FORMS)
-def test_forms_dilate_and_recompute(form):
+def test_forms_dilate_exactly(form):
     strided = random_norms(small('bottleneck', aggregation=form))
-    dense = small('bottleneck', aggregation=form, output_stride=8, with_cp=True).eval()
+    dense = small('bottleneck', aggregation=form, output_stride=8).eval()
     dense.load_state_dict(strided.state_dict())
     x = torch.randn(1, 3, 65, 64)
     for a, b, step in zip(dense(x), strided(x), (1, 1, 2, 4)):
         torch.testing.assert_close(a[..., ::step, ::step], b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_forms_recompute_the_same(form):
+    plain, lean = small('basic', aggregation=form), small('basic', aggregation=form, with_cp=True)
+    lean.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 65, 47)
+    for model in (plain, lean):
+        sum(level.square().mean() for level in model(x)).backward()
+    for (name, a), (_, b) in zip(plain.named_parameters(), lean.named_parameters()):
+        assert torch.equal(a.grad, b.grad), name
+    for (name, a), (_, b) in zip(plain.named_buffers(), lean.named_buffers()):
+        assert torch.equal(a, b), name
 
 
 def test_link_levels_gives_the_input_to_a_node():
@@ -288,6 +302,26 @@ def test_blocks_are_mmpretrains_own():
     ours.switch_to_deploy()
     torch.testing.assert_close(ours(x), wanted, rtol=1e-4, atol=1e-4)
     assert blocks.ResNeXtBottleneck(256, 512).conv2.weight.shape == (256, 8, 3, 3)  # 32x4d's second
+
+
+def test_deployed_repvgg_dilates_too():
+    pytest.importorskip('mmpretrain')
+    block = dict(type='mmdla.RepVGGBlock')
+    trained = random_norms(small(block, output_stride=8))
+    x = torch.randn(1, 3, 65, 47)
+    wanted = trained(x)
+    for m in trained.modules():
+        if hasattr(m, 'switch_to_deploy'):
+            m.switch_to_deploy()
+    deployed = small(dict(block, deploy=True), output_stride=8).eval()
+    deployed.load_state_dict(trained.state_dict())
+    for a, b in zip(deployed(x), wanted):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_arch_may_be_a_number():
+    """What `--cfg-options model.backbone.arch=34` gives."""
+    assert DLA(34).channels == DLA('34').channels
 
 
 def test_a_plain_callable_is_a_block():
@@ -427,6 +461,44 @@ def test_stages_from_a_config():
     assert MODELS.build(cfg)(torch.randn(2, 4, 33, 17))[0].shape == (2, 4, 9, 5)
 
 
+def test_stages_keep_their_own_initialization():
+    from mmengine.model import BaseModule
+
+    from mmdla.models import AggregatedStages
+
+    class Stage(BaseModule):
+        def __init__(self):
+            super().__init__(dict(type='Constant', layer='Conv2d', val=7.0))
+            self.conv = nn.Conv2d(4, 4, 3, 2, 1)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    model = AggregatedStages([Stage(), Stage()], [4, 4], Stage())
+    model.init_weights()
+    weights = [m.conv.weight for m in model.modules() if isinstance(m, Stage)]
+    assert len(weights) == 3
+    assert all((w == 7).all() for w in weights)
+
+
+def test_layers_alone_from_a_config():
+    from mmengine.registry import MODELS
+
+    xs = [torch.randn(2, 4, 9, 8) for _ in range(3)]
+    ida = MODELS.build(
+        dict(type='mmdla.IDA', in_channels=[4] * 3, out_channels=4, node=dict(type='mmdla.SumNode'))
+    )
+    assert isinstance(ida.node_2, SumNode)
+    assert ida(xs).shape == (2, 4, 9, 8)
+    stage = dict(depth=2, block='bottleneck', in_channels=4, out_channels=8, stride=2)
+    assert MODELS.build(dict(type='mmdla.HDA', **stage))(xs[0]).shape == (2, 8, 5, 4)
+    chain = MODELS.build(dict(type='mmdla.Chain', aggregation='ida', **stage))
+    assert isinstance(chain.aggregation, IDA)
+    model = small('basic', aggregation=dict(type='mmdla.Chain', aggregation='mmdla.ShallowSkips'))
+    assert isinstance(model.level3.aggregation, ShallowSkips)
+    assert small('basic', aggregation=dict(type='none')).link_levels is False
+
+
 # -- export and compilation -----------------------------------------------------------------------
 
 
@@ -441,17 +513,39 @@ def test_forms_compile_and_export(form):
     torch.testing.assert_close(exported(x), wanted)
 
 
-@pytest.mark.parametrize('block', PAPERS_BLOCKS + MMPRETRAINS_BLOCKS)
-def test_networks_of_every_block_compile_and_export(block):
-    if block in MMPRETRAINS_BLOCKS:
-        pytest.importorskip('mmpretrain')
+def check_compiled_and_exported(model: nn.Module, x: torch.Tensor) -> None:
     torch._dynamo.reset()
-    arch = dict(block=block, depths=(1, 1, 1, 1, 1, 1), channels=(8, 16, 64, 64, 64, 64))
-    model = DLA(arch, out_indices=(2, 3)).eval()
-    x = torch.randn(1, 3, 33, 35)
+    model.eval()
     wanted = model(x)
     torch.testing.assert_close(torch.compile(model, backend='eager', fullgraph=True)(x), wanted)
     torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), wanted)
+
+
+ALL = [f'{form}:{block}' for form in FORMS for block in PAPERS_BLOCKS + MMPRETRAINS_BLOCKS]
+# Every form and every block at least once.
+SAMPLE = [f'{list(FORMS)[i % 6]}:{b}' for i, b in enumerate(PAPERS_BLOCKS + MMPRETRAINS_BLOCKS)]
+
+
+@pytest.mark.parametrize(
+    'pair', [p if p in SAMPLE else pytest.param(p, marks=pytest.mark.slow) for p in ALL]
+)
+def test_networks_compile_and_export(pair):
+    form, block = pair.split(':')
+    if block in MMPRETRAINS_BLOCKS:
+        pytest.importorskip('mmpretrain')
+    arch = dict(block=block, depths=(1, 1, 1, 2, 1, 1), channels=(8, 16, 64, 64, 64, 64))
+    check_compiled_and_exported(
+        DLA(arch, out_indices=(2, 3), aggregation=form), torch.randn(1, 3, 33, 35)
+    )
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_other_stages_and_nodes_compile_and_export(form):
+    from mmdla.models import AggregatedStages
+
+    convs = [nn.Conv2d(a, b, 3, 2, 1) for a, b in ((3, 4), (4, 8), (8, 8), (8, 8))]
+    model = AggregatedStages(convs, [4, 8, 8, 8], aggregation=form, node=ChannelAttention)
+    check_compiled_and_exported(model, torch.randn(1, 3, 65, 47))
 
 
 # -- errors ---------------------------------------------------------------------------------------
@@ -460,6 +554,21 @@ def test_networks_of_every_block_compile_and_export(block):
 @pytest.mark.parametrize(
     ('kwargs', 'error', 'message'),
     [
+        (dict(arch=3.5), TypeError, r'arch=3\.5: must be a name or a dict'),
+        (dict(out_indices=5), TypeError, 'out_indices=5: must be a list'),
+        (
+            dict(arch=dict(block='basic', depths=[1] * 6, channels=8)),
+            TypeError,
+            r"arch\['channels'\]=8",
+        ),
+        (dict(arch='102', node=ChannelAttention), ValueError, 'node=.*takes no argument residual'),
+        (dict(node=dict(kernel_size=2)), ValueError, 'kernel_size=2: must be odd'),
+        (dict(node=dict(kernal_size=3)), ValueError, 'node=.*kernal_size is none of the arguments'),
+        (dict(node=dict(out_channels=5)), ValueError, 'node=.*out_channels follows from the network'),
+        (dict(aggregation=dict(type='hda', depth=4)), ValueError, 'aggregation=.*depth follows'),
+        (dict(block=dict(type='basic', stride=2)), ValueError, r"arch\['block'\]=.*stride follows"),
+        (dict(block=dict(type='basic', foo=2)), ValueError, r"arch\['block'\]=.*foo is none of"),
+        (dict(aggregation=dict(type='none'), link_levels=True), ValueError, 'link_levels=True'),
         (dict(aggregation='hdaa'), ValueError, r"aggregation='hdaa': must be one of .*'hda'"),
         (dict(aggregation=3), TypeError, 'aggregation=3: must be a name'),
         (dict(aggregation='none', link_levels=True), ValueError, 'link_levels=True'),
@@ -478,7 +587,8 @@ def test_networks_of_every_block_compile_and_export(block):
     ids=str,
 )
 def test_bad_arguments_of_the_backbone_are_named(kwargs, error, message):
-    arch = '34'
+    kwargs = dict(kwargs)
+    arch = kwargs.pop('arch', '34')
     if 'block' in kwargs:
         arch = dict(block=kwargs.pop('block'), depths=[1] * 6, channels=[8] * 6)
     if kwargs.get('init_cfg'):
@@ -514,6 +624,21 @@ def test_bad_arguments_of_the_others_are_named():
     for channels in ([], [4] * 6):
         with pytest.raises(ValueError, match='joins 2, 4, 8'):
             AggregationTree(channels, 4)
+    for kind in (IDA, ShallowSkips):
+        with pytest.raises(ValueError, match=r'in_channels=\[\]'):
+            kind([], 4)
+    for kind in (IDA, ShallowSkips, AggregationTree):
+        for number in (1, 3):
+            with pytest.raises(ValueError, match=f'inputs: {number} feature maps, built for 2'):
+                kind([4, 4], 4)([torch.randn(1, 4, 3, 3)] * number)
+    with pytest.raises(ValueError, match='out_channels=1: a bottleneck'):
+        Bottleneck(4, 1)
+    with pytest.raises(ValueError, match=r'feature maps of \[4, 4\] channels, built for \[4, 8\]'):
+        PooledNode([4, 8], 8)(*[torch.randn(1, 4, 3, 3)] * 2)
+    with pytest.raises(TypeError, match='stages=3: must be a list'):
+        AggregatedStages(3, [4])
+    with pytest.raises(TypeError, match="'layer1'; each must be a module or its config"):
+        AggregatedStages(['layer1', 'layer2'], [4, 4])
     with pytest.raises(ValueError, match=r'out_channels=48: .*multiples of 32'):
         SplitBottleneck(32, 48)
     with pytest.raises(ValueError, match=r'out_channels=2: .*multiples of 64'):
@@ -525,8 +650,19 @@ def test_bad_arguments_of_the_others_are_named():
     with pytest.raises(ValueError, match=r'channels=\[4\]: must be 2'):
         AggregatedStages([nn.Identity()] * 2, [4])
     pytest.importorskip('mmpretrain')
-    from mmdla.models.blocks import ResNeXtBottleneck
+    from mmdla.models.blocks import (
+        ConvNeXtBlock,
+        ResNetBasicBlock,
+        ResNetBottleneck,
+        ResNeXtBottleneck,
+    )
 
+    with pytest.raises(ValueError, match='out_channels=9: must be a multiple of expansion=4'):
+        ResNetBottleneck(8, 9)
+    with pytest.raises(ValueError, match='expansion=2'):
+        ResNetBasicBlock(8, 8, expansion=2)
+    with pytest.raises(ValueError, match='kernel_size=4: must be odd'):
+        ConvNeXtBlock(8, 8, kernel_size=4)
     with pytest.raises(ValueError, match=r'out_channels=96: .*multiple of 64'):
         ResNeXtBottleneck(64, 96)
 
@@ -556,9 +692,6 @@ for pair in sys.argv[1:]:
         sum(x.mean() for x in model(torch.randn(2, 3, *size))).backward()
     print('rank', dist.get_rank(), pair, 'done')
 """
-ALL = [f'{form}:{block}' for form in FORMS for block in PAPERS_BLOCKS + MMPRETRAINS_BLOCKS]
-# Every form and every block at least once.
-SAMPLE = [f'{list(FORMS)[i % 6]}:{b}' for i, b in enumerate(PAPERS_BLOCKS + MMPRETRAINS_BLOCKS)]
 
 
 @pytest.mark.parametrize(

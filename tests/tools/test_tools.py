@@ -342,18 +342,22 @@ def test_get_flops(env):
     assert f'Parameters: {18_095_163 - 513_000 - 41_728 - 304:,}' in text
 
 
-def test_ablation(env, tmp_path):
+def test_ablation(env, run_tool, monkeypatch, tmp_path):
     """Two variants, trained once, compared; what is there is used, what is another's is not."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
 
-    def ablation(*options, ok=True):
-        return tool(
-            'analysis_tools/ablation.py', DEMO, '--vary', 'model.backbone.aggregation', 'none', 'hda',
-            '--work-dir', tmp_path, '--cfg-options', *SMALL, 'train_cfg.max_iters=2',
-            'train_cfg.val_interval=2', *options, env=env, ok=ok,
+    def ablation(*options, vary=('model.backbone.aggregation', 'none', 'hda', 'none')):
+        return run_tool(
+            'analysis_tools/ablation.py', DEMO, '--vary', *vary,
+            '--work-dir', tmp_path, '--shape', 64, 64, '--cfg-options', *SMALL,
+            'train_cfg.max_iters=2', 'train_cfg.val_interval=2', *options,
         )  # fmt: skip
 
-    text = ablation()
-    rows = re.findall(r'^\| (none|hda) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ', text, re.M)
+    status, text = ablation()
+    assert status == 0, text
+    pattern = r'^\| (none|hda) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| '
+    rows = re.findall(pattern, text, re.MULTILINE)
     assert [row[0] for row in rows] == ['none', 'hda']
     none, hda = ([float(v) for v in row[1:]] for row in rows)
     assert all(a < b for a, b in zip(none[:3], hda[:3])), 'nodes cost something'
@@ -362,11 +366,23 @@ def test_ablation(env, tmp_path):
         assert float(row[4]) == float(re.search(r'mIoU: (\d+\.\d+)', logged)[1])
     assert (tmp_path / 'plot.png').is_file()
     logs = sorted(tmp_path.rglob('scalars.json'))
-    assert ablation().rpartition('| aggregation')[2] == text.rpartition('| aggregation')[2]
+    assert ablation()[1].rpartition('| aggregation')[2] == text.rpartition('| aggregation')[2]
     assert sorted(tmp_path.rglob('scalars.json')) == logs, 'trained again'
-    text = ablation('optim_wrapper.optimizer.lr=1', ok=False)
-    assert 'holds a run of another config' in text
-    assert 'Traceback' not in text
+    assert 'holds a run of another config' in ablation('optim_wrapper.optimizer.lr=1')[1]
+    status, text = ablation(vary=('model.backbone.aggregation', 'hdaa'))
+    assert status
+    assert "aggregation='hdaa': must be one of" in text
+
+
+def test_ablation_names_what_is_wrong(run_tool, tmp_path):
+    def wrong(*args):
+        status, text = run_tool('analysis_tools/ablation.py', *args)
+        assert status
+        return text
+
+    assert 'there is no such config' in wrong(tmp_path / 'no.py')
+    assert 'two positive numbers' in wrong(DEMO, '--shape', 0, 5)
+    assert 'give at least one value' in wrong(DEMO, '--vary', 'model.backbone.arch')
 
 
 def test_browse_dataset(env, tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -129,9 +127,11 @@ def test_no_two_vertices_are_drawn_on_each_other(form):
 def drawn(svg: str) -> tuple[list[int], int]:
     """Vertices of each kind and shapes (edges, boxes, background) in a picture."""
     ids = {element.get('id'): element for element in ElementTree.fromstring(svg).iter()}
-    vertices = [ids[kind] for kind in ('images', 'convs', 'blocks', 'nodes')]
-    shapes = [i for i in ids if i and i.startswith('patch_')]
-    return [sum(e.tag.endswith('}use') for e in v.iter()) for v in vertices], len(shapes)
+    vertices = [
+        sum(element.tag.endswith('}use') for element in ids[kind].iter()) if kind in ids else 0
+        for kind in ('images', 'convs', 'blocks', 'nodes')
+    ]
+    return vertices, len([i for i in ids if i and i.startswith('patch_')])
 
 
 def expected(graph: nx.DiGraph) -> tuple[list[int], int]:
@@ -151,29 +151,37 @@ def test_the_picture_shows_every_vertex_and_edge(tmp_path):
     assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
 
 
-@pytest.mark.parametrize('arch', ['34', '102'])
-def test_the_readmes_pictures_show_the_networks(arch):
-    picture = (ROOT / f'docs/images/dla{arch}.svg').read_text()
-    assert drawn(picture) == expected(trace(DLA(arch)))
+PICTURES = {'dla34': ('34', 'hda'), 'dla102': ('102', 'hda')}
+PICTURES |= {f'dla34_{form}': ('34', form) for form in FORMS if form != 'hda'}
 
 
-def test_the_tool(tmp_path):
+@pytest.mark.parametrize('name', PICTURES)
+def test_the_pictures_in_the_docs_show_the_networks(name):
+    arch, form = PICTURES[name]
+    picture = (ROOT / f'docs/images/{name}.svg').read_text()
+    assert drawn(picture) == expected(trace(DLA(arch, aggregation=form)))
+
+
+@pytest.mark.parametrize('size', [33, 16])
+def test_sizes_that_do_not_fit_are_refused(size):
+    with pytest.raises(ValueError, match=f'size={size}: must be a multiple'):
+        trace(DLA('46_c'), size)
+
+
+def test_the_tool(run_tool, tmp_path):
     def run(*args):
-        return subprocess.run(
-            [sys.executable, '-W', 'ignore', ROOT / 'tools/analysis_tools/draw_network.py', *args],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
+        return run_tool('analysis_tools/draw_network.py', *args)
 
-    done = run('34', 'dla34.svg')
-    assert '12 blocks, 6 nodes, 32 edges: dla34.svg' in done.stdout, done.stderr
-    done = run('34', 'dla34.svg')
-    assert done.returncode
-    assert 'exists already' in done.stderr
-    done = run('34', 'dla34.txt')
-    assert 'must end in .svg, .png or .pdf' in done.stderr
-    done = run(
-        ROOT / 'configs/dla34_demo.py', 'demo.png', '--cfg-options', 'model.backbone.aggregation=ida'
-    )
-    assert '12 blocks, 21 nodes' in done.stdout, done.stderr
+    picture = tmp_path / 'new/dla34.svg'
+    assert run('34', picture) == (0, f'12 blocks, 6 nodes, 32 edges: {picture}\n')
+    status, said = run('34', picture)
+    assert status
+    assert 'exists already; --force overwrites it' in said
+    assert run('34', picture, '--force', '--aggregation', 'ida')[0] == 0
+    assert 'must end in .svg, .png or .pdf' in run('34', tmp_path / 'dla34.txt')[1]
+    assert 'neither a config nor an architecture (34, 46_c' in run('50', tmp_path / 'a.svg')[1]
+    pytest.importorskip('mmseg')
+    option = 'model.backbone.aggregation=ida'
+    demo = ROOT / 'configs/dla34_demo.py'
+    _, said = run(demo, tmp_path / 'demo.png', '--cfg-options', option)
+    assert '12 blocks, 21 nodes' in said
