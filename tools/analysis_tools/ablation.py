@@ -162,7 +162,7 @@ def table(rows: list[Row], args: argparse.Namespace) -> str:
 
 
 def plot(rows: list[Row], args: argparse.Namespace, path: Path) -> None:
-    """Score over each of the three costs, one point a seed and a line over the means."""
+    """Score over each of the three costs: a small point for each seed, a large one for their mean."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.6), layout='constrained')
@@ -173,10 +173,10 @@ def plot(rows: list[Row], args: argparse.Namespace, path: Path) -> None:
             x, mean = getattr(row, name), statistics.mean(row.scores)
             axis.plot([x] * len(row.scores), row.scores, '.', color=f'C{i}')
             axis.plot(x, mean, 'o', color=f'C{i}', label=row.variant)
-            axis.annotate(row.variant, (x, mean), xytext=(4, 4), textcoords='offset points', fontsize=8)
         axis.set_xlabel(label)
-        axis.margins(x=0.2, y=0.15)
+        axis.margins(x=0.1, y=0.1)
     axes[0].set_ylabel(args.metric)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside right center')
     figure.suptitle(f'{args.config.stem}: {args.vary[0]}')
     figure.savefig(path, dpi=150)
 
