@@ -187,7 +187,7 @@ class PooledNode(nn.Module):
         in_channels (Sequence[int]): Channels of each input.
         out_channels (int): Channels of the output.
         deepest (int): Position of the deepest, and so smallest, input. Default: 0.
-        node (Callable): Builds the node inside. Default: :class:`AggregationNode`.
+        node (Callable | str | dict): Builds the node inside. Default: :class:`AggregationNode`.
 
     Raises:
         ValueError: If the inputs have other channels than it was built for.
@@ -198,7 +198,7 @@ class PooledNode(nn.Module):
         in_channels: Sequence[int],
         out_channels: int,
         deepest: int = 0,
-        node: Callable[..., nn.Module] = AggregationNode,
+        node: str | dict | Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
         self.in_channels = list(in_channels)
@@ -241,7 +241,7 @@ class IDA(nn.Module):
         self,
         in_channels: Sequence[int],
         out_channels: int,
-        node: Callable[..., nn.Module] = AggregationNode,
+        node: str | dict | Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
         shallow, *deeper = sequence('in_channels', in_channels) or (None,)
@@ -290,7 +290,7 @@ class ShallowSkips(nn.Module):
         self,
         in_channels: Sequence[int],
         out_channels: int,
-        node: Callable[..., nn.Module] = AggregationNode,
+        node: str | dict | Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
         if not sequence('in_channels', in_channels):
@@ -339,7 +339,7 @@ class AggregationTree(nn.Module):
         self,
         in_channels: Sequence[int],
         out_channels: int,
-        node: Callable[..., nn.Module] = AggregationNode,
+        node: str | dict | Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
         in_channels = sequence('in_channels', in_channels)
@@ -512,17 +512,17 @@ class Chain(nn.Module):
     def __init__(
         self,
         depth: int,
-        block: Callable[..., nn.Module],
+        block: str | dict | Callable[..., nn.Module],
         in_channels: int,
         out_channels: int | Sequence[int],
         stride: int = 1,
         dilation: int = 1,
         first_dilation: int | None = None,
         aggregate_input: bool = False,
-        node: Callable[..., nn.Module] = AggregationNode,
+        node: str | dict | Callable[..., nn.Module] = AggregationNode,
         conv_cfg: dict | None = None,
         norm_cfg: dict = NORM_CFG,
-        aggregation: Callable[..., nn.Module] | None = None,
+        aggregation: str | dict | Callable[..., nn.Module] | None = None,
     ):
         super().__init__()
         channels = block_channels(depth, out_channels, stride)
@@ -599,14 +599,14 @@ class ReentrantTree(nn.Module):
     def __init__(
         self,
         depth: int,
-        block: Callable[..., nn.Module],
+        block: str | dict | Callable[..., nn.Module],
         in_channels: int,
         out_channels: int | Sequence[int],
         stride: int = 1,
         dilation: int = 1,
         first_dilation: int | None = None,
         aggregate_input: bool = False,
-        node: Callable[..., nn.Module] = AggregationNode,
+        node: str | dict | Callable[..., nn.Module] = AggregationNode,
         conv_cfg: dict | None = None,
         norm_cfg: dict = NORM_CFG,
         extra_channels: Sequence[int] = (),
