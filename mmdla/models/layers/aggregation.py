@@ -622,6 +622,8 @@ class ReentrantTree(nn.Module):
         half = len(channels) // 2
         middle, last = channels[half - 1], channels[-1]
         if depth == 1:
+            # Before the blocks, so that it draws its random weights first, as it always has.
+            self.register_module('project', None)
             self.tree1 = build_block(block, in_channels, middle, stride, dilation, first_dilation)
             self.project = build_projection(self.tree1, in_channels, middle, conv_cfg, norm_cfg)
             self.needs_pooled = aggregate_input or self.project is not None
