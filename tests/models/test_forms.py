@@ -474,11 +474,33 @@ def test_stages_keep_their_own_initialization():
         def forward(self, x):
             return self.conv(x)
 
-    model = AggregatedStages([Stage(), Stage()], [4, 4], Stage())
+    model = AggregatedStages([Stage(), Stage()], [4, 4], nn.Sequential(Stage()))
     model.init_weights()
     weights = [m.conv.weight for m in model.modules() if isinstance(m, Stage)]
     assert len(weights) == 3
     assert all((w == 7).all() for w in weights)
+
+
+def test_pretrained_weights_come_last(tmp_path):
+    """A stage's own initialization does not undo what a checkpoint gives."""
+    from mmengine.model import BaseModule
+
+    from mmdla.models import AggregatedStages
+
+    class Stage(BaseModule):
+        def __init__(self):
+            super().__init__(dict(type='Constant', layer='Conv2d', val=7.0))
+            self.conv = nn.Conv2d(4, 4, 3, 2, 1)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    trained = AggregatedStages([Stage(), Stage()], [4, 4]).state_dict()
+    torch.save(trained, tmp_path / 'trained.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'trained.pth'))
+    model = AggregatedStages([Stage(), Stage()], [4, 4], init_cfg=init_cfg)
+    model.init_weights()
+    assert all(torch.equal(v, trained[k]) for k, v in model.state_dict().items())
 
 
 def test_layers_alone_from_a_config():

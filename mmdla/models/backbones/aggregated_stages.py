@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, Sequential
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers import FORMS, PooledNode, factory, node_factory, sequence
-from ..layers.conv import init_own
 
 
 @MODELS.register_module()
@@ -31,7 +31,8 @@ class AggregatedStages(BaseModule):
         node (dict | str | Callable): Nodes, as in :class:`~mmdla.models.DLA`. Default: ``{}``.
         norm_cfg (dict): Normalization of the nodes. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation of the nodes. Default: ``dict(type='ReLU')``.
-        init_cfg (dict | list[dict], optional): As in mmengine. Default: none.
+        init_cfg (dict | list[dict], optional): As in mmengine; stages and nodes with an
+            initialization of their own keep it. Default: none.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
@@ -82,17 +83,15 @@ class AggregatedStages(BaseModule):
             node=partial(PooledNode, node=node),
         )
 
-    def init_weights(self) -> None:
-        """Initialize; stages and nodes with an initialization of their own keep it."""
-        super().init_weights()
-        init_own(self)
-
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """The aggregation, one map of the last stage's stride and width."""
         return (self.stages(self.stem(x)),)
 
 
 def _built(module: nn.Module | dict) -> nn.Module:
+    if type(module) is nn.Sequential:
+        # mmengine's, of the same names, hands initialization on to what is in it.
+        return Sequential(OrderedDict(module.named_children()))
     if isinstance(module, nn.Module):
         return module
     if not isinstance(module, dict):

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...checkpoints import load_pretrained, split_pretrained
 from ..layers import BLOCKS, FORMS, HDA, Chain, factory, node_factory, recompute, sequence
-from ..layers.conv import PAPER_INIT, conv_norm_act, find_conv, init_own
+from ..layers.conv import PAPER_INIT, conv_norm_act, find_conv
 
 STAGE_ARGUMENTS = [
     'depth',
@@ -155,6 +155,8 @@ class DLA(BaseModule):
         act_cfg: dict = dict(type='ReLU'),
         init_cfg: dict | list[dict] | None = None,
     ):
+        if isinstance(arch, int):  # what `--cfg-options model.backbone.arch=34` gives
+            arch = str(arch)
         settings = self._settings(arch)
         find_conv(conv_cfg)
         stage = factory(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
@@ -169,7 +171,7 @@ class DLA(BaseModule):
                     f"init_cfg: checkpoint='timm' needs aggregation='hda', not {aggregation!r}: the "
                     'published networks are of this form'
                 )
-            self.pretrained['checkpoint'] = self.pretrained_urls[str(arch)]
+            self.pretrained['checkpoint'] = self.pretrained_urls[arch]
         self.arch = settings
         depths, self.channels = settings['depths'], settings['channels']
         self.out_indices = self._check_out_indices(out_indices, len(depths))
@@ -224,8 +226,6 @@ class DLA(BaseModule):
     @classmethod
     def _settings(cls, arch: str | dict) -> dict:
         """A copy of the table's entry, or of the dict given, complete and checked."""
-        if isinstance(arch, int):  # what `--cfg-options model.backbone.arch=34` gives
-            arch = str(arch)
         if not isinstance(arch, str | Mapping):
             raise TypeError(f'arch={arch!r}: must be a name or a dict')
         if isinstance(arch, str):
@@ -310,8 +310,6 @@ class DLA(BaseModule):
         """Initialize; a ``Pretrained`` entry is read by :mod:`mmdla.checkpoints`."""
         first = not self.is_init
         super().init_weights()
-        if first:
-            init_own(self)
         if self.pretrained is not None and first:
             load_pretrained(self, **self.pretrained)
 

@@ -20,7 +20,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .blocks import BLOCKS
-from .conv import ACT_CFG, NORM_CFG, act, conv, conv_norm, norm
+from .conv import ACT_CFG, NORM_CFG, OwnInit, act, conv, conv_norm, norm
 from .factory import factory, sequence
 
 
@@ -473,7 +473,7 @@ def check_width(block: nn.Module, in_channels: int, out_channels: int) -> nn.Mod
 
 
 @MODELS.register_module()
-class Chain(nn.Module):
+class Chain(OwnInit):
     r"""Figure 2(a) to (d): :math:`2^n` blocks in a row, and what joins their outputs.
 
     .. math::
@@ -562,7 +562,7 @@ class Chain(nn.Module):
 
 
 @MODELS.register_module()
-class ReentrantTree(nn.Module):
+class ReentrantTree(OwnInit):
     r"""Figure 2(e): a tree whose aggregations feed the blocks that follow.
 
     .. math::

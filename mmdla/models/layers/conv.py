@@ -6,6 +6,7 @@ import math
 from contextlib import suppress
 
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
+from mmengine.model import Sequential
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -40,11 +41,22 @@ def find_conv(conv_cfg: dict | None) -> None:
             )
 
 
-def init_own(module: nn.Module) -> None:
-    """Call what initializes the layers below a module that know how, such as DCNv2's offsets."""
+class OwnInit(nn.Module):
+    """Hands mmengine's initialization on to the layers below that know how, such as DCNv2's offsets.
+
+    mmengine asks a module's own children only. It does so after the general initialization and before
+    a ``Pretrained`` one.
+    """
+
+    def init_weights(self) -> None:
+        """Initialize the layers that know how."""
+        _init_own(self)
+
+
+def _init_own(module: nn.Module) -> None:
     for child in module.children():
         if not hasattr(child, 'init_weights'):
-            init_own(child)
+            _init_own(child)
         elif not getattr(child, 'is_init', False):
             child.init_weights()
 
@@ -108,9 +120,9 @@ def conv_norm(
     dilation: int = 1,
     conv_cfg: dict | None = None,
     norm_cfg: dict = NORM_CFG,
-) -> nn.Sequential:
+) -> Sequential:
     """Convolution without bias and its normalization, named ``0`` and ``1``."""
-    return nn.Sequential(
+    return Sequential(
         conv(in_channels, out_channels, kernel_size, stride, dilation, conv_cfg=conv_cfg),
         norm(out_channels, norm_cfg),
     )
@@ -125,7 +137,7 @@ def conv_norm_act(
     conv_cfg: dict | None = None,
     norm_cfg: dict = NORM_CFG,
     act_cfg: dict = ACT_CFG,
-) -> nn.Sequential:
+) -> Sequential:
     """Convolution without bias, normalization, activation: ``0``, ``1``, ``2``."""
     layers = conv_norm(in_channels, out_channels, kernel_size, stride, dilation, conv_cfg, norm_cfg)
     return layers.append(act(act_cfg))

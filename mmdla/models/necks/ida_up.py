@@ -21,10 +21,10 @@ from ..layers import (
     recompute,
     sequence,
 )
-from ..layers.conv import PAPER_INIT, conv_norm_act, find_conv, init_own
+from ..layers.conv import PAPER_INIT, OwnInit, conv_norm_act, find_conv
 
 
-class IDAUpStep(IDA):
+class IDAUpStep(OwnInit, IDA):
     r"""Project, upsample, aggregate: IDA over maps of different strides and widths.
 
     Each input but those already of ``out_channels`` is projected, each but the first is upsampled to
@@ -72,10 +72,6 @@ class IDAUpStep(IDA):
             x = getattr(self, f'up_{i}')(getattr(self, f'proj_{i}')(x))
             merged.append(match_size(x, size, slack=factor - 1) if i else x)
         return self.partial_aggregations(merged)
-
-    def init_weights(self) -> None:
-        """Initialize the layers that know how, such as DCNv2 with its offsets of zero."""
-        init_own(self)
 
 
 @MODELS.register_module()
