@@ -354,18 +354,22 @@ def _from_classifier(state: Mapping[str, Tensor]) -> Converted:
     )
 
 
+def _down_ratio(state: Mapping[str, Tensor]) -> int:
+    """Output stride, which the number of nested aggregations tells."""
+    return 2 ** (5 - len({k.split('.')[1] for k in state if k.startswith('dla_up.')}))
+
+
 def _from_dlaseg(state: Mapping[str, Tensor]) -> Converted:
     network = _network(without_prefix(state, 'base.'))
     out = {f'backbone.{k}': v for k, v in network.items()}
     out |= {f'decode_head.{k}': v for k, v in state.items() if k.startswith('dla_up.')}
     for name in ('weight', 'bias'):
         out[f'decode_head.conv_seg.{name}'] = state[f'fc.0.{name}']
-    aggregations = len({k.split('.')[1] for k in state if k.startswith('dla_up.')})
     return Converted(
         AUTHORS_DLASEG,
         out,
         network,
-        down_ratio=2 ** (5 - aggregations),
+        down_ratio=_down_ratio(state),
         num_classes=len(state['fc.0.bias']),
     )
 
@@ -387,7 +391,7 @@ def _from_centernet(state: Mapping[str, Tensor], source: str) -> Converted:
         CENTERNET,
         out,
         network,
-        down_ratio=2 ** (5 - len({k.split('.')[1] for k in up if k.startswith('dla_up.')})),
+        down_ratio=_down_ratio(state),
         num_classes=len(out['bbox_head.heatmap_head.2.bias']) if heads else None,
         left_out=tuple(sorted(left_out)),
     )

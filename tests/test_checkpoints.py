@@ -292,14 +292,16 @@ def test_convert_every_architecture_of_timm(arch):
 
 def test_converted_classifier_gives_the_released_logits(golden):
     pytest.importorskip('mmpretrain')
+    from mmengine.registry import DefaultScope
     from mmpretrain.models import ImageClassifier
 
     gold = golden('dla60x_c')
-    model = ImageClassifier(
-        backbone=dict(type='mmdla.DLA', arch='60x_c', out_indices=(5,)),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='LinearClsHead', num_classes=1000, in_channels=256),
-    ).eval()
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = ImageClassifier(
+            backbone=dict(type='mmdla.DLA', arch='60x_c', out_indices=(5,)),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=1000, in_channels=256),
+        ).eval()
     model.load_state_dict(convert_released(gold.state_dict()).state_dict, strict=True)
     with torch.no_grad():
         logits = model(gold.input(), mode='tensor')

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.registry import RUNNERS
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
+from torch import nn
 
 from ..checkpoints import allow_plain_classes
 from ..utils.data_checks import check_config
@@ -47,6 +49,17 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     return cfg
+
+
+def build_model(cfg: Config, part: ConfigDict | None = None) -> nn.Module:
+    """The model of a config, without the runner; SyncBN, which wants a process group, becomes BN.
+
+    Args:
+        cfg (Config): The config.
+        part (ConfigDict, optional): What to build in place of the whole. Default: ``cfg.model``.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    return revert_sync_batchnorm(MODELS.build(part or cfg.model))
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -13,12 +13,8 @@ from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
 from ..registry import MODELS
+from .layers.blocks import strided
 from .layers.conv import ACT_CFG, NORM_CFG, conv_norm, in_place
-
-
-def _strided(stride: int, dilation: int, first_dilation: int | None) -> bool:
-    """Whether a block has a stride, or dilation in its place: then it has a strided one's layers."""
-    return stride > 1 or first_dilation not in (None, dilation)
 
 
 def _dilate(conv: nn.Conv2d, dilation: int) -> None:
@@ -49,7 +45,7 @@ class _ResNetArguments:
                 f'out_channels={out_channels}: must be a multiple of expansion={expansion}'
             )
         shortcut = None
-        if _strided(stride, dilation, first_dilation) or in_channels != out_channels:
+        if strided(stride, dilation, first_dilation) or in_channels != out_channels:
             shortcut = conv_norm(
                 in_channels, out_channels, 1, stride, conv_cfg=conv_cfg, norm_cfg=norm_cfg
             )
@@ -201,7 +197,7 @@ class ConvNeXtBlock(convnext.ConvNeXtBlock):
             use_grn=use_grn,
         )
         self.downsample = nn.Identity()
-        if _strided(stride, dilation, first_dilation):
+        if strided(stride, dilation, first_dilation):
             d = first_dilation or dilation
             self.downsample = nn.Sequential(
                 LayerNorm2d(in_channels, eps=1e-6),
@@ -258,7 +254,7 @@ class InvertedResidual(_InvertedResidual):
         dilations = first_dilation or dilation
         if dilations > 1:
             _dilate(self.depthwise_conv.conv, dilations)
-        if _strided(stride, dilation, first_dilation):
+        if strided(stride, dilation, first_dilation):
             self.with_res_shortcut = False
 
 
@@ -293,7 +289,7 @@ class RepVGGBlock(repvgg.RepVGGBlock):
             in_channels,
             out_channels,
             # Of a strided block, which has no identity branch, dilation keeps the layers.
-            stride=2 if _strided(stride, dilation, first_dilation) else 1,
+            stride=2 if strided(stride, dilation, first_dilation) else 1,
             padding=d,
             dilation=d,
             conv_cfg=conv_cfg,

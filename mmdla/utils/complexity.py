@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from mmengine.analysis import FlopAnalyzer
 from torch import Tensor, nn
 
@@ -25,7 +24,7 @@ def count(model: nn.Module, image: Tensor) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), analyzer.total()
 
 
-def random_images(model: nn.Module, number: int, height: int, width: int) -> Tensor:
-    """Images of as many channels as the model's first convolution takes."""
-    channels = next(p for p in model.parameters() if p.ndim == 4).shape[1]
-    return torch.rand(number, channels, height, width)
+def blank_images(model: nn.Module, number: int, height: int, width: int) -> Tensor:
+    """Black images as the model's first convolution takes them: its channels, type and device."""
+    weight = next(p for p in model.parameters() if p.ndim == 4)
+    return weight.new_zeros(number, weight.shape[1], height, width)

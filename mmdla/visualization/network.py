@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..models import DLA, AggregatedStages
 from ..models.layers import IDA, AggregationTree, Chain, ReentrantTree, ShallowSkips
+from ..utils.complexity import blank_images
 
 IMAGE = 'image'
 
@@ -29,7 +30,9 @@ def units(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
     for name, module in model.named_modules():
         parts: dict[str, str] = {}
         if isinstance(module, DLA):
-            parts = dict.fromkeys(['base_layer', 'level0', 'level1'], 'conv')
+            # Levels past the last that is wanted are not there.
+            names = ['base_layer', 'level0', 'level1']
+            parts = {n: 'conv' for n in names if hasattr(module, n)}
         elif isinstance(module, AggregatedStages):
             parts = dict(stem='conv')
         elif isinstance(module, Chain):
@@ -44,11 +47,7 @@ def units(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
         elif isinstance(module, IDA | ShallowSkips):
             parts = {n: 'node' for n, _ in module.named_children() if re.fullmatch(r'node_\d+', n)}
         for part, kind in parts.items():
-            try:
-                found = module.get_submodule(part)
-            except AttributeError:  # a level past the last that is wanted
-                continue
-            yield f'{name}.{part}'.lstrip('.'), kind, found
+            yield f'{name}.{part}'.lstrip('.'), kind, module.get_submodule(part)
 
 
 def tensors(tree: object) -> list[Tensor]:
@@ -135,9 +134,8 @@ def trace(model: nn.Module, size: int = 64) -> nx.DiGraph:
         watch(*unit)
     if not handles:
         raise ValueError(f'{type(model).__name__} has neither a DLA nor aggregated stages to draw')
-    weight = next(p for p in model.parameters() if p.ndim == 4)
-    image = weight.new_zeros(1, weight.shape[1], size, size)
-    graph.add_node(IMAGE, kind='image', group='image', channels=weight.shape[1], stride=1)
+    image = blank_images(model, 1, size, size)
+    graph.add_node(IMAGE, kind='image', group='image', channels=image.shape[1], stride=1)
     origins.set(image, {IMAGE})
     model.eval()
     try:
@@ -234,7 +232,7 @@ def draw(graph: nx.DiGraph, path: str | os.PathLike, title: str = '') -> None:
             edgecolors='#555555', linewidths=0.8, ax=axes,
         )  # fmt: skip
         vertices.set_gid(f'{kind}s')
-    for edges, colour, bend in _edges(graph, position):
+    for edges, colour, bend in _edges(graph):
         nx.draw_networkx_edges(
             graph, position, edges, node_size=130, arrowsize=7, edge_color=colour, ax=axes,
             connectionstyle=f'arc3,rad={bend}',
@@ -262,7 +260,7 @@ COLOURS = dict(
 )
 
 
-def _edges(graph: nx.DiGraph, position: dict) -> Iterator[tuple[list, str, float]]:
+def _edges(graph: nx.DiGraph) -> Iterator[tuple[list, str, float]]:
     """Edges by what they are for, with colour and bend."""
     kinds: dict[str, list] = {kind: [] for kind in COLOURS}
     for tail, head in graph.edges:

@@ -20,14 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_cfg_options
+from mmdla.engine.setup import add_cfg_options, build_model, read_config
 from mmdla.models.layers import FORMS
-from mmdla.utils.complexity import count, random_images
+from mmdla.utils.complexity import blank_images, count
 from mmdla.utils.memory import saved_bytes
 
 TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
@@ -83,11 +81,10 @@ def parse_args() -> argparse.Namespace:
 def config_of(args: argparse.Namespace, *options: str) -> Config:
     """The config with the options that all variants have, and those given."""
     parser = argparse.ArgumentParser()
+    parser.add_argument('config')
     add_cfg_options(parser)
-    raw = [*args.cfg_options, *options]
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(parser.parse_args(['--cfg-options', *raw]).cfg_options)
-    return cfg
+    words = [str(args.config), '--cfg-options', *args.cfg_options, *options]
+    return read_config(parser.parse_args(words))
 
 
 def score_of(folder: Path, metric: str) -> float:
@@ -131,10 +128,9 @@ def train(args: argparse.Namespace, variant: str, seed: int) -> float:
 def cost(args: argparse.Namespace, variant: str) -> Row:
     """Parameters, multiply-adds and saved bytes of a variant's model, for one image."""
     cfg = config_of(args, f'{args.vary[0]}={variant}')
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model = build_model(cfg)
     # Two: in training, batch norm wants more than one value a channel.
-    images = random_images(model, 2, *args.shape)
+    images = blank_images(model, 2, *args.shape)
     params, macs = count(model, images[:1])
     return Row(variant, params / 1e6, macs / 1e9, saved_bytes(model, images) / 2 / 2**20, [])
 

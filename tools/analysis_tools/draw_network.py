@@ -9,10 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
-
-from mmdla.engine.setup import add_cfg_options, read_config
+from mmdla.engine.setup import add_cfg_options, build_model, read_config
 from mmdla.models import DLA
 from mmdla.models.layers import FORMS
 from mmdla.visualization.network import draw, trace
@@ -50,8 +47,7 @@ def main() -> None:
         cfg = read_config(args)
         if args.aggregation:
             cfg.merge_from_dict({'model.backbone.aggregation': args.aggregation})
-        init_default_scope(cfg.get('default_scope', 'mmseg'))
-        model = revert_sync_batchnorm(MODELS.build(cfg.model.backbone if args.backbone else cfg.model))
+        model = build_model(cfg, cfg.model.backbone if args.backbone else None)
         title = Path(args.config).stem
     try:
         graph = trace(model)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 
 from mmengine.analysis import get_model_complexity_info
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_cfg_options, read_config
-from mmdla.utils.complexity import count, random_images
+from mmdla.engine.setup import add_cfg_options, build_model, read_config
+from mmdla.utils.complexity import blank_images, count
 
 
 def main() -> None:
@@ -31,9 +29,8 @@ def main() -> None:
     height, width = args.shape[0], args.shape[-1]
 
     cfg = read_config(args)
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    image = random_images(model, 1, height, width)
+    model = build_model(cfg)
+    image = blank_images(model, 1, height, width)
     params, macs = count(model, image)
     if args.by_module:
         print(get_model_complexity_info(model, inputs=(image,), show_arch=False)['out_table'])

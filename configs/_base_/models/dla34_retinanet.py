@@ -1,23 +1,8 @@
 # DLA-34 with RetinaNet's FPN and head
-# DLA_WEIGHTS: ImageNet weights to start from: `timm` for the published ones, or a path or address;
-# none: from scratch
-weights = '{{$DLA_WEIGHTS:none}}'
+_base_ = 'dla34_detector.py'
 model = dict(
     type='RetinaNet',
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type='mmdla.DLA',
-        arch='34',
-        out_indices=(3, 4, 5),
-        norm_cfg=dict(type='SyncBN'),
-        init_cfg=None if weights == 'none' else dict(type='Pretrained', checkpoint=weights),
-    ),
+    backbone=dict(out_indices=(3, 4, 5)),
     neck=dict(
         type='FPN',
         in_channels=[128, 256, 512],

@@ -1,23 +1,9 @@
 # DLA-60 with FPN and the heads of Faster R-CNN
-# DLA_WEIGHTS: ImageNet weights to start from: `timm` for the published ones, or a path or address;
-# none: from scratch
-weights = '{{$DLA_WEIGHTS:none}}'
+_base_ = 'dla34_detector.py'
 proposals = dict(nms_pre=1000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7))
 model = dict(
     type='FasterRCNN',
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type='mmdla.DLA',
-        arch='60',
-        norm_cfg=dict(type='SyncBN'),
-        init_cfg=None if weights == 'none' else dict(type='Pretrained', checkpoint=weights),
-    ),
+    backbone=dict(arch='60'),
     neck=dict(type='FPN', in_channels=[128, 256, 512, 1024], out_channels=256, num_outs=5),
     rpn_head=dict(
         type='RPNHead',

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .blocks import BLOCKS
+from .blocks import BLOCKS, strided
 from .conv import ACT_CFG, NORM_CFG, OwnInit, act, conv, conv_norm, norm
 from .factory import factory, sequence
 
@@ -98,14 +98,18 @@ class AggregationNode(nn.Module):
 
 
 def node_factory(
-    spec: str | dict | Callable = {}, residual: bool = False, **offers
+    spec: str | dict | Callable = {},
+    residual: bool = False,
+    default: Callable[..., nn.Module] = AggregationNode,
+    **offers,
 ) -> Callable[..., nn.Module]:
     """What builds a node, from what a config says of it.
 
     Args:
-        spec (str | dict | Callable): Further arguments of :class:`AggregationNode`, or a dict with a
-            ``type``, a registered name, or the callable itself; see :func:`factory`. Default: ``{}``.
+        spec (str | dict | Callable): Further arguments of ``default``, or a dict with a ``type``, a
+            registered name, or the callable itself; see :func:`factory`. Default: ``{}``.
         residual (bool): Whether the node has to be residual. Default: False.
+        default (Callable): The node of a ``spec`` without type. Default: :class:`AggregationNode`.
         **offers: Arguments that the node gets if it names them and ``spec`` does not set them.
 
     Raises:
@@ -113,7 +117,7 @@ def node_factory(
         ValueError: See :func:`factory`; or if the node knows no ``residual`` and has to be.
     """
     if isinstance(spec, Mapping):
-        spec = dict(type=AggregationNode) | dict(spec)
+        spec = dict(type=default) | dict(spec)
     if residual:
         offers['residual'] = True
     needs = ('in_channels', 'out_channels', 'deepest')
@@ -244,9 +248,7 @@ class IDA(nn.Module):
         node: str | dict | Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
-        shallow, *deeper = sequence('in_channels', in_channels) or (None,)
-        if shallow is None:
-            raise ValueError('in_channels=[]: must be one or more')
+        shallow, *deeper = sequence('in_channels', in_channels, least=1)
         self.inputs = len(in_channels)
         node = node_factory(node)
         for i, deep in enumerate(deeper, 1):
@@ -293,9 +295,7 @@ class ShallowSkips(nn.Module):
         node: str | dict | Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
-        if not sequence('in_channels', in_channels):
-            raise ValueError('in_channels=[]: must be one or more')
-        self.inputs = len(in_channels)
+        self.inputs = len(sequence('in_channels', in_channels, least=1))
         node = node_factory(node)
         deep = in_channels[-1]
         for i in range(len(in_channels) - 1, 0, -1):
@@ -404,7 +404,7 @@ def pooling(stride: int, dilation: int = 1, first_dilation: int | None = None) -
     if stride > 1:
         # Rounds sizes up like the strided convolution beside it; equal on even sizes.
         return nn.MaxPool2d(stride, stride, ceil_mode=True)
-    if first_dilation not in (None, dilation):
+    if strided(stride, dilation, first_dilation):
         return DenseMaxPool2d(first_dilation)
     return nn.Identity()
 
@@ -441,7 +441,7 @@ def build_block(
 ) -> nn.Module:
     """Build a block, see ``blocks.py``; it hears of dilation only where there is one."""
     args = dict(in_channels=in_channels, out_channels=out_channels, stride=stride)
-    if dilation > 1 or first_dilation not in (None, dilation):
+    if dilation > 1 or strided(1, dilation, first_dilation):
         args.update(dilation=dilation, first_dilation=first_dilation)
     return block(**args)
 

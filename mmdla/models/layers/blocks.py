@@ -30,6 +30,11 @@ from torch import Tensor, nn
 from .conv import ACT_CFG, NORM_CFG, act, conv, norm
 
 
+def strided(stride: int, dilation: int, first_dilation: int | None) -> bool:
+    """Whether a block has a stride, or dilation in a stride's place."""
+    return stride > 1 or first_dilation not in (None, dilation)
+
+
 @MODELS.register_module('DLABasicBlock')
 class BasicBlock(nn.Module):
     r"""Two 3x3 convolutions, :math:`y = \sigma(W_2 \sigma(W_1 x) + s)`.
@@ -218,8 +223,8 @@ class Res2NetBlock(nn.Module):
     ):
         super().__init__()
         self.stride = stride
+        self.is_first = strided(stride, dilation, first_dilation)
         self.pool_dilation = first_dilation = first_dilation or dilation
-        self.is_first = stride > 1 or first_dilation != dilation
         self.width = width = out_channels * base_width // 64 * groups // 2
         if scale < 2:
             raise ValueError(f'scale={scale}: a cascade has 2 slices or more')

@@ -96,12 +96,16 @@ def _look_up(kind: str | Callable, argument: str, named: Mapping[str, Callable])
     return found
 
 
-def sequence(argument: str, value: Sequence) -> tuple:
+def sequence(argument: str, value: Sequence, least: int = 0) -> tuple:
     """A sequence that was given, as a tuple.
 
     Raises:
         TypeError: If it is none.
+        ValueError: If it has fewer than ``least`` entries.
     """
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f'{argument}={value!r}: must be a list or a tuple')
-    return tuple(value)
+    values = tuple(value)
+    if len(values) < least:
+        raise ValueError(f'{argument}={value!r}: must be {least} or more')
+    return values

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..layers import (
     IDA,
+    AggregationNode,
     BilinearUpsample,
     LearnedUpsample,
     SumNode,
@@ -170,7 +171,8 @@ class IDAUp(BaseModule):
             IDAUpStep,
             project=self._project(form, layers),
             node=node_factory(
-                dict(type=SumNode) | node if form == 'centernet' and isinstance(node, dict) else node,
+                node,
+                default=SumNode if form == 'centernet' else AggregationNode,
                 **layers,
                 kernel_size=node_kernel,
                 names=('0', '1'),  # released
