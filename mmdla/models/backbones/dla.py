@@ -68,6 +68,8 @@ class DLA(BaseModule):
         in_channels (int): Channels of the image. Default: 3.
         out_indices (Sequence[int]): Levels to return, ascending. Those past the last are not built.
             Default: ``(2, 3, 4, 5)``, strides 4 to 32.
+        strides (Sequence[int]): Strides of levels 0-5, each 1 or 2. Smaller images want fewer: a DLA for
+            32x32 pixels is ``(1, 1, 1, 2, 2, 2)``. Default: ``(1, 2, 2, 2, 2, 2)``.
         output_stride (int): 32, 16 or 8: the stride that no level exceeds. Dilation takes the place
             of the later strides so that the network computes the same function, more densely:
             every second (fourth) value is what stride 32 gives. Default: 32.
@@ -143,6 +145,7 @@ class DLA(BaseModule):
         arch: str | dict = '34',
         in_channels: int = 3,
         out_indices: Sequence[int] = (2, 3, 4, 5),
+        strides: Sequence[int] = (1, 2, 2, 2, 2, 2),
         output_stride: int = 32,
         aggregation: str | dict | Callable = 'hda',
         link_levels: bool | None = None,
@@ -175,6 +178,11 @@ class DLA(BaseModule):
         self.arch = settings
         depths, self.channels = settings['depths'], settings['channels']
         self.out_indices = self._check_out_indices(out_indices, len(depths))
+        strides = sequence('strides', strides)
+        if len(strides) != len(depths) or not all(s in (1, 2) for s in strides):
+            raise ValueError(
+                f'strides={strides}: must be six, one for each of levels 0 to 5, of 1 or 2'
+            )
         if output_stride not in (8, 16, 32):
             raise ValueError(f'output_stride={output_stride}: must be 8, 16 or 32')
         last_built = self.out_indices[-1]
@@ -196,10 +204,10 @@ class DLA(BaseModule):
         width = self.channels[0]
         self.base_layer = conv_norm_act(in_channels, width, 7, **layers)
         stride, dilation = 1, 1
-        for i, (depth, out_channels) in enumerate(zip(depths, self.channels)):
+        levels = zip(depths, self.channels, strides)
+        for i, (depth, out_channels, level_stride) in enumerate(levels):
             if i > last_built:
                 break
-            level_stride = 1 if i == 0 else 2
             first_dilation = dilation
             if stride * level_stride > output_stride:
                 level_stride, dilation = 1, dilation * 2
