@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import warnings
+import sys
+from functools import partial
+from pathlib import Path
 
 from mmengine import registry as root
 from mmengine.registry import Registry
+
+from .utils.when_imported import when_imported
+
+# Configs, tools and the index of models, where `mim` looks for them.
+MIM = Path(__file__).parent / '.mim'
 
 # What extends a library: module, and the names it registers, by registry.
 EXTENSIONS = {
@@ -96,27 +103,31 @@ VISUALIZERS = _child('VISUALIZERS')
 def extend_libraries() -> None:
     """Make ``type='IDAUpHead'`` and the like work in the configs of the libraries extended.
 
-    Each module is added to the places that the library's own registry imports on its first use.
-    A library that is not installed is passed over; one that is and does not import is named in a
-    warning, since ``import mmdla`` must go on for whoever needs the backbones only.
+    A library is extended when it is imported, so that nobody waits for one, or is bothered by a broken
+    one, who does not use it.
     """
     for library, registries in EXTENSIONS.items():
-        if importlib.util.find_spec(library) is None:
-            continue
-        try:
-            theirs = importlib.import_module(f'{library}.registry')
-        except Exception as error:
-            warnings.warn(
-                f'{library} is installed but does not import ({type(error).__name__}: {error}); what '
-                f'mmdla adds to it is not registered',
-                stacklevel=3,
-            )
-            continue
-        for attribute, modules in registries.items():
-            registry = getattr(theirs, attribute)
-            for module in modules:
-                # mmengine has no public way to add a place; this is what it does with `locations`.
-                if registry._imported:
-                    importlib.import_module(module)
-                elif module not in registry._locations:
-                    registry._locations.append(module)
+        when_imported(f'{library}.registry', partial(_extend, library, registries))
+    when_imported('mmpretrain.apis.model', _register_models)
+
+
+def _extend(library: str, registries: dict[str, dict[str, list[str]]]) -> None:
+    """Add each module to the places that the library's own registry imports on its first use."""
+    theirs = sys.modules[f'{library}.registry']
+    for attribute, modules in registries.items():
+        registry = getattr(theirs, attribute)
+        for module in modules:
+            # mmengine has no public way to add a place; this is what it does with `locations`.
+            if registry._imported:
+                importlib.import_module(module)
+            elif module not in registry._locations:
+                registry._locations.append(module)
+
+
+def _register_models() -> None:
+    """Tell mmpretrain's ``get_model``, ``list_models`` and inferencers of this project's networks."""
+    hub = sys.modules['mmpretrain.apis.model'].ModelHub
+    if not hub.has('dla34_imagenet'):
+        # The other metafiles name what mmpretrain cannot build.
+        for index in sorted((MIM / 'configs/metafiles').glob('*_classification.yml')):
+            hub.register_model_index(index, config_prefix=MIM)

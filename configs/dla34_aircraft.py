@@ -1,0 +1,8 @@
+# DLA-34 on FGVC-Aircraft, fine-tuned at 448 pixels
+_base_ = [
+    '_base_/models/dla34_finetuned.py',
+    '_base_/datasets/fgvc_aircraft.py',
+    '_base_/schedules/fine_grained_110e.py',
+    '_base_/classification_runtime.py',
+]
+model = dict(head=dict(num_classes=100))

@@ -1,0 +1,8 @@
+# DLA-34 on CUB-200 birds, fine-tuned at 448 pixels
+_base_ = [
+    '_base_/models/dla34_finetuned.py',
+    '_base_/datasets/cub200.py',
+    '_base_/schedules/fine_grained_110e.py',
+    '_base_/classification_runtime.py',
+]
+model = dict(head=dict(num_classes=200))
