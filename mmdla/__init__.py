@@ -16,6 +16,8 @@ for _library in ('mmengine', 'mmcv'):
         )
 
 from . import engine, models  # noqa: E402, F401
+from .checkpoints import extend_mmengine  # noqa: E402
 from .registry import extend_libraries  # noqa: E402
 
+extend_mmengine()
 extend_libraries()

@@ -13,9 +13,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.parse import urlparse
-from urllib.request import url2pathname
+from urllib.error import HTTPError, URLError
+from urllib.parse import parse_qs, urldefrag, urlparse
+from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,10 @@ def read_checkpoint(source: str | os.PathLike, map_location: str = 'cpu') -> dic
 
     Args:
         source (str | PathLike): A path, or an ``http(s)://`` or ``file://`` address, of a pickle
-            (``.pth``, ``.bin``) or a safetensors file. Downloads are kept in PyTorch's hub folder.
+            (``.pth``, ``.bin``) or a safetensors file. Downloads are kept in PyTorch's hub folder,
+            once they are whole: of the announced length, readable, and of the SHA-256 that the
+            address ends in (``#sha256=...``), that the file's name carries (``dla34-ba72cf86.pth``)
+            or that the Hugging Face hub announces. ``HF_ENDPOINT`` names a mirror of the hub.
         map_location (str): Device of the tensors. Default: ``'cpu'``.
 
     Returns:
@@ -57,33 +60,129 @@ def read_checkpoint(source: str | os.PathLike, map_location: str = 'cpu') -> dic
     return _read_file(path, map_location)
 
 
-def _download(url: str) -> Path:
+HUB = 'https://huggingface.co'
+
+
+def _download(address: str) -> Path:
     """Fetch a file once, however many processes ask, and return where it lies."""
     from filelock import FileLock
 
+    url, fragment = urldefrag(address)
+    if url.startswith(f'{HUB}/'):
+        url = os.environ.get('HF_ENDPOINT', HUB).rstrip('/') + url.removeprefix(HUB)
     folder = Path(torch.hub.get_dir()) / 'checkpoints' / 'mmdla'
     # Files of many models share a name (`model.safetensors`): the whole address tells them apart.
     name = Path(urlparse(url).path).name or 'checkpoint'
     path = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
     folder.mkdir(parents=True, exist_ok=True)
+    wanted = _wanted_hash(address, fragment, name)
     with FileLock(f'{path}.lock'):
         if path.exists():
+            _check_hash(path, wanted, f'{url} (kept as {path}; delete it to fetch it again)')
             return path
         part = path.with_name(f'{path.name}.part')
         try:
+            size, announced = _announced(url)
             torch.hub.download_url_to_file(url, str(part), progress=True)
+            found = part.stat().st_size
+            if size is not None and found < size:
+                raise CheckpointError(
+                    f'checkpoint {url!r}: truncated, {found:,} of {size:,} bytes arrived; try again'
+                )
             _read_file(part, 'meta', name=url)
+            _check_hash(part, wanted or announced, url)
             os.replace(part, path)
         except CheckpointError:
             raise
         except (URLError, OSError) as error:
+            reason = f'no connection to {urlparse(url).netloc}: {getattr(error, "reason", error)}'
+            if isinstance(error, HTTPError):
+                reason = f'the server answers {error.code} {error.reason}'
             raise CheckpointError(
-                f'checkpoint {url!r}: could not be downloaded ({error}); with the file at hand, give '
+                f'checkpoint {url!r}: could not be downloaded ({reason}); with the file at hand, give '
                 'its path instead'
             ) from error
         finally:
             part.unlink(missing_ok=True)
     return path
+
+
+def _wanted_hash(address: str, fragment: str, name: str) -> str | None:
+    """The hash, or its start, that an address asks for; None if it asks for none."""
+    for value in parse_qs(fragment).get('sha256', ()):
+        if not re.fullmatch(r'[0-9a-fA-F]{8,64}', value):
+            raise ValueError(f'checkpoint {address!r}: sha256 must be 8 to 64 hexadecimal digits')
+        return value.lower()
+    # PyTorch's convention, which the authors and OpenMMLab follow. Digits alone may be a date.
+    found = re.search(r'-([0-9a-f]{8,64})\.\w+$', name)
+    return found[1] if found and not found[1].isdecimal() else None
+
+
+def _announced(url: str) -> tuple[int | None, str | None]:
+    """Bytes and SHA-256 of a file, as far as its server tells before sending it.
+
+    The Hugging Face hub tells both of the file that it redirects to.
+    """
+    headers: dict[str, str] = {}
+
+    class Listener(HTTPRedirectHandler):
+        def redirect_request(self, req, fp, code, msg, answer, newurl):
+            headers.update({k.lower(): v for k, v in answer.items()})
+            request = super().redirect_request(req, fp, code, msg, answer, newurl)
+            if request is not None:
+                request.method = 'HEAD'
+            return request
+
+    try:
+        with build_opener(Listener).open(Request(url, method='HEAD'), timeout=60) as response:
+            size = response.headers.get('Content-Length')
+            headers.update({k.lower(): v for k, v in response.headers.items() if k[:2] == 'X-'})
+    except HTTPError:  # not every server answers HEAD
+        size = None
+    size = headers.get('x-linked-size', size)
+    found = re.fullmatch(r'"?([0-9a-f]{64})"?', headers.get('x-linked-etag', ''))
+    return size and int(size), found and found[1]
+
+
+def _check_hash(path: Path, wanted: str | None, name: str) -> None:
+    if wanted is None:
+        return
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    found = digest.hexdigest()
+    if not found.startswith(wanted):
+        raise CheckpointError(
+            f'checkpoint {name!r}: its SHA-256 is {found[: len(wanted)]}, not {wanted} as announced: '
+            'damaged on the way, or another file'
+        )
+
+
+# Addresses that mmengine leaves to this module: what its own loaders cannot read, and the published
+# files, on the hub or a mirror of it.
+SCHEMES = (
+    r'.*\.safetensors(#.*)?$',
+    r'https?://.*\.safetensors(#.*)?$',
+    r'https?://.*/timm/dla[^/]*\.in1k/',
+)
+
+
+def load_from_mmdla(filename: str, map_location: str | None = None) -> dict:
+    """mmengine's way to :func:`read_checkpoint`, for what :data:`SCHEMES` match.
+
+    ``load_from``, ``init_cfg`` and ``mmpretrain.get_model`` come here by themselves.
+    """
+    content = read_checkpoint(filename, 'cpu' if map_location is None else map_location)
+    state_dict = state_dict_of(content, f'checkpoint {filename!r}')
+    return dict(meta=content.get('meta', {}), state_dict=state_dict)
+
+
+def extend_mmengine() -> None:
+    """Register :func:`load_from_mmdla`; mmengine matches schemes as patterns, the specific first."""
+    from mmengine.runner import CheckpointLoader
+
+    CheckpointLoader.register_scheme(SCHEMES, load_from_mmdla, force=True)
 
 
 def _read_file(path: Path, map_location: str, name: str | None = None) -> dict:
@@ -328,6 +427,23 @@ def convert_released(state_dict: Mapping[str, Tensor], source: str = 'checkpoint
         'DLANet, nor a DLASeg of the CenterNet family (its keys: '
         f'{", ".join(list(state_dict)[:6])}, ...)'
     )
+
+
+def rename_classifier(state_dict: dict[str, Tensor], prefix: str = '') -> None:
+    """Rename, in place, what a released classifier's file holds as mmpretrain's classifier calls it.
+
+    Any other state dict is left as it is.
+
+    Args:
+        state_dict (dict[str, Tensor]): Changed in place.
+        prefix (str): Under which name the classifier stands. Default: ``''``.
+    """
+    state = without_prefix(state_dict, prefix)
+    if not {'base_layer.0.weight', 'module.base_layer.0.weight'} & state.keys():
+        return
+    for key in state:
+        del state_dict[prefix + key]
+    state_dict.update({prefix + k: v for k, v in convert_released(state).state_dict.items()})
 
 
 def _network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import http.server
 import logging
 import os
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import timm
@@ -214,45 +217,137 @@ def test_missing_file():
         read_checkpoint('nowhere.pth')
 
 
+# -- addresses ------------------------------------------------------------------------------------
+
+
 @pytest.fixture
-def server(tmp_path):
-    """A web server on this machine over a folder."""
+def server(tmp_path, monkeypatch):
+    """A web server over a folder, its address, and an empty cache.
+
+    Below ``/timm/`` it redirects as the Hugging Face hub does, telling the SHA-256 in ``hub.hashes``.
+    """
     folder = tmp_path / 'www'
     folder.mkdir()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class Hub(http.server.SimpleHTTPRequestHandler):
+        hashes: ClassVar[dict[str, str]] = {}
+        cut: ClassVar[set[str]] = set()
+
         def log_message(self, *args):
             pass
 
+        def send_head(self):
+            name = self.path.rpartition('/')[2]
+            if self.path.startswith('/timm/'):
+                self.send_response(302)
+                self.send_header('Location', f'/{name}')
+                self.send_header('X-Linked-Etag', f'"{self.hashes[name]}"')
+                self.end_headers()
+                return None
+            return super().send_head()
+
+        def copyfile(self, source, outputfile):
+            if self.path.lstrip('/') in self.cut:
+                outputfile.write(source.read(50_000))
+                self.close_connection = True
+            else:
+                super().copyfile(source, outputfile)
+
     httpd = http.server.ThreadingHTTPServer(
-        ('127.0.0.1', 0), functools.partial(Quiet, directory=str(folder))
+        ('127.0.0.1', 0), functools.partial(Hub, directory=str(folder))
     )
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield folder, f'http://127.0.0.1:{httpd.server_port}'
+    yield SimpleNamespace(
+        folder=folder,
+        address=f'http://127.0.0.1:{httpd.server_port}',
+        hub=Hub,
+        close=httpd.server_close,
+    )
     httpd.shutdown()
 
 
-def test_addresses(server, tmp_path, monkeypatch):
-    folder, address = server
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+def cached(tmp_path) -> list[str]:
+    """What lies in the cache, locks aside."""
+    return [p.name for p in (tmp_path / 'cache').rglob('*') if p.is_file() and p.suffix != '.lock']
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_good_file_is_kept(server, tmp_path, suffix):
     state = released('46_c')
-    torch.save(state, folder / 'good.pth')
-    (folder / 'page.pth').write_text('<html>gone</html>')
-    assert same(pretrained(f'{address}/good.pth', '46_c'), state)
-    (folder / 'good.pth').unlink()
-    assert same(pretrained(f'{address}/good.pth', '46_c'), state), 'not kept'
-    with pytest.raises(CheckpointError, match='web page'):
-        pretrained(f'{address}/page.pth', '46_c')
-    with pytest.raises(CheckpointError, match='could not be downloaded'):
-        pretrained(f'{address}/missing.pth', '46_c')
-    files = [p.name for p in (tmp_path / 'cache').rglob('*') if p.is_file() and p.suffix != '.lock']
-    assert len(files) == 1, 'a bad file stayed in the cache'
-    assert files[0].endswith('-good.pth')
+    file = server.folder / f'good{suffix}'
+    save_file(state, file) if suffix == '.safetensors' else torch.save(state, file)
+    url = f'{server.address}/{file.name}'
+    assert same(pretrained(f'{url}#sha256={sha256(file)}', '46_c'), state)
+    file.unlink()
+    assert same(pretrained(url, '46_c'), state), 'not kept'
+    (name,) = cached(tmp_path)
+    assert name.endswith(f'-{file.name}')
+    with pytest.raises(CheckpointError, match=f'kept as .*{name}; delete it to fetch it again'):
+        pretrained(f'{url}#sha256={"0" * 64}', '46_c')
 
 
-def test_addresses_that_end_alike_are_told_apart(server, tmp_path, monkeypatch):
-    folder, address = server
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+REFUSED = {
+    'page': 'this is a web page',
+    'missing': 'could not be downloaded .the server answers 404',
+    'short': r'truncated, 50,000 of [\d,]+ bytes arrived',
+    'cut before': 'truncated or damaged',
+    'fragment': 'its SHA-256 is [0-9a-f]{64}, not 0{64} as announced',
+    'name': 'its SHA-256 is [0-9a-f]{8}, not ba72cf86 as announced',
+    'hub': 'its SHA-256 is [0-9a-f]{64}, not 0{64} as announced',
+}
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+@pytest.mark.parametrize('kind', REFUSED)
+def test_a_bad_file_is_refused_and_not_kept(server, tmp_path, kind, suffix):
+    name = 'dla46_c-ba72cf86' if kind == 'name' else 'weights'
+    file = server.folder / f'{name}{suffix}'
+    save = save_file if suffix == '.safetensors' else torch.save
+    if kind == 'page':
+        file.write_text('<!doctype html><title>404</title>')
+    elif kind != 'missing':
+        save(released('46_c'), file)
+    if kind == 'cut before':
+        file.write_bytes(file.read_bytes()[:50_000])
+    if kind == 'short':
+        server.hub.cut.add(file.name)
+    server.hub.hashes[file.name] = '0' * 64
+    folder = '/timm/dla46_c.in1k/resolve/main' if kind == 'hub' else ''
+    end = f'#sha256={"0" * 64}' if kind == 'fragment' else ''
+    with pytest.raises(CheckpointError, match=REFUSED[kind]):
+        pretrained(f'{server.address}{folder}/{file.name}{end}', '46_c')
+    assert cached(tmp_path) == []
+    server.hub.cut.clear()
+    save(released('46_c'), file)
+    server.hub.hashes[file.name] = sha256(file)
+    if kind != 'name':
+        pretrained(f'{server.address}{folder}/{file.name}', '46_c')
+        assert len(cached(tmp_path)) == 1, 'what failed once fails for ever'
+
+
+def test_no_network_is_said(server):
+    server.close()
+    with pytest.raises(CheckpointError, match=r'no connection to 127.*with the file at hand, give its'):
+        read_checkpoint(f'{server.address}/a.pth')
+
+
+def test_hashes_are_checked_for_form():
+    with pytest.raises(ValueError, match='sha256 must be 8 to 64 hexadecimal digits'):
+        read_checkpoint('http://127.0.0.1/a.pth#sha256=ba72')
+
+
+def test_a_date_is_no_hash(server):
+    torch.save(released('46_c'), server.folder / 'weights-20261122.pth')
+    pretrained(f'{server.address}/weights-20261122.pth', '46_c')
+
+
+def test_addresses_that_end_alike_are_told_apart(server):
+    folder, address = server.folder, server.address
     for name in ('a', 'b'):
         (folder / name).mkdir()
         torch.save(dict(x=torch.tensor(ord(name))), folder / name / 'model.pth')
@@ -260,6 +355,28 @@ def test_addresses_that_end_alike_are_told_apart(server, tmp_path, monkeypatch):
         assert read_checkpoint((folder / name / 'model.pth').as_uri())['x'] == ord(name)
     torch.save(dict(x=torch.tensor(0)), folder / 'a/model.pth')
     assert read_checkpoint((folder / 'a/model.pth').as_uri())['x'] == 0, 'a local file was cached'
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'pytorch_model.bin'])
+def test_mmengine_takes_published_files_from_here(server, monkeypatch, name):
+    """`load_from` and `init_cfg` of any model go through mmengine, which comes to this package."""
+    from mmengine.runner import load_checkpoint
+
+    monkeypatch.setenv('HF_ENDPOINT', server.address)
+    state = released('46_c')
+    file = server.folder / name
+    save_file(state, file) if name.endswith('safetensors') else torch.save(state, file)
+    server.hub.hashes[name] = sha256(file)
+    model = DLA('46_c')
+    load_checkpoint(model, f'https://huggingface.co/timm/dla46_c.in1k/resolve/main/{name}')
+    assert same(model, state)
+    if name.endswith('safetensors'):
+        model = DLA('46_c')
+        load_checkpoint(model, str(file))
+        assert same(model, state)
+
+
+# -- conversion -----------------------------------------------------------------------------------
 
 
 def convert(*args) -> subprocess.CompletedProcess:

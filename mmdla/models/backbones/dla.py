@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...checkpoints import load_pretrained, split_pretrained
+from ...checkpoints import load_pretrained, rename_classifier, split_pretrained
 from ..layers import BLOCKS, FORMS, HDA, Chain, factory, node_factory, recompute, sequence
 from ..layers.conv import PAPER_INIT, conv_norm_act, find_conv
 
@@ -68,8 +68,8 @@ class DLA(BaseModule):
         in_channels (int): Channels of the image. Default: 3.
         out_indices (Sequence[int]): Levels to return, ascending. Those past the last are not built.
             Default: ``(2, 3, 4, 5)``, strides 4 to 32.
-        strides (Sequence[int]): Strides of levels 0-5, each 1 or 2. Smaller images want fewer: a DLA for
-            32x32 pixels is ``(1, 1, 1, 2, 2, 2)``. Default: ``(1, 2, 2, 2, 2, 2)``.
+        strides (Sequence[int]): Strides of levels 0-5, each 1 or 2. Small images want fewer of 2:
+            ``(1, 1, 1, 2, 2, 2)`` leaves a 4x4 map of 32x32 pixels. Default: ``(1, 2, 2, 2, 2, 2)``.
         output_stride (int): 32, 16 or 8: the stride that no level exceeds. Dilation takes the place
             of the later strides so that the network computes the same function, more densely:
             every second (fourth) value is what stride 32 gives. Default: 32.
@@ -355,6 +355,11 @@ class DLA(BaseModule):
             return after, after + 1
         name = param_name[len(prefix) :].split('.')[0]
         return (0 if name == 'base_layer' else int(name.removeprefix('level')) + 1), after + 1
+
+    @staticmethod
+    def _checkpoint_filter(state_dict: dict, prefix: str, *args) -> None:
+        """Take over a released classifier's file; mmpretrain's classifier asks its backbone to."""
+        rename_classifier(state_dict, prefix)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         dropped = ('fc.', *(f'level{i}.' for i in range(self.out_indices[-1] + 1, 6)))
