@@ -1,0 +1,81 @@
+"""Inference by name and by path, mmseg's way and this project's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('mmseg')
+
+from mmengine.config import Config
+from mmseg.apis import MMSegInferencer
+
+from mmdla.apis import SegInferencer
+from mmdla.engine.setup import build_model
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = str(ROOT / 'configs/dla34-8s_camvid.py')
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory) -> str:
+    """A checkpoint of the CamVid network, without meta information."""
+    model = build_model(Config.fromfile(CONFIG))
+    path = tmp_path_factory.mktemp('weights') / 'a.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return str(path)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (61, 83, 3), np.uint8)
+
+
+def test_by_name_and_by_path_alike(weights, image):
+    ours = SegInferencer('dla34-8s_camvid', weights, device='cpu', show_progress=False)
+    theirs = MMSegInferencer(CONFIG, weights=weights, device='cpu', show_progress=False)
+    labels = ours(image)['predictions']
+    assert labels.shape == (61, 83)
+    assert labels.max() < 11
+    np.testing.assert_array_equal(labels, theirs(image)['predictions'])
+    assert ours.model.dataset_meta['classes'][10] == 'bicyclist'
+
+
+def test_pictures_are_written(weights, image, tmp_path):
+    mmcv.imwrite(image, str(tmp_path / 'street.png'))
+    inferencer = SegInferencer('dla34-8s_camvid', weights, device='cpu', show_progress=False)
+    inferencer(str(tmp_path / 'street.png'), out_dir=str(tmp_path / 'out'))
+    assert mmcv.imread(str(tmp_path / 'out/vis/street.png')).shape == (61, 2 * 83, 3)
+    (labels,) = (tmp_path / 'out/pred').glob('*.png')
+    assert mmcv.imread(str(labels), 'grayscale').max() < 11
+
+
+def test_released_segmentation_network(golden, tmp_path):
+    """The authors' DLASeg as it was released, into the config of its name."""
+    gold = golden('dla60up_s8')
+    cfg = Config.fromfile(ROOT / 'configs/dla60_cityscapes.py')
+    cfg.merge_from_dict(
+        dict(
+            model=dict(
+                backbone=dict(out_indices=(3, 4, 5)),
+                decode_head=dict(in_channels=[256, 512, 1024], num_classes=gold.meta['classes']),
+            )
+        )
+    )
+    torch.save(gold.state_dict(), tmp_path / 'dla60up.pth')
+    inferencer = SegInferencer(cfg, str(tmp_path / 'dla60up.pth'), device='cpu', show_progress=False)
+    with torch.no_grad():
+        logits = inferencer.model(gold.input(), mode='tensor')
+    gold.check('logits_before_upsampling', logits)
+    assert inferencer.model.dataset_meta['classes'][0] == 'road'
+
+
+def test_what_is_wrong_is_said(weights):
+    with pytest.raises(ValueError, match='no weights are published for this model; give a path'):
+        SegInferencer('dla34_cityscapes', device='cpu')
+    with pytest.raises(ValueError, match=r"model='dla35': neither a file, .* dla34_cityscapes"):
+        SegInferencer('dla35', weights, device='cpu')
