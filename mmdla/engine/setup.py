@@ -98,8 +98,8 @@ def on_cpu() -> bool:
 def fit_to_machine(cfg: Config, launcher: str) -> None:
     """Make a config written for GPUs run where there is none; elsewhere it stays as it is.
 
-    SyncBN, which PyTorch runs on GPUs only, becomes BN; process groups use gloo; the model is not
-    bound to a device number. Says in a line what it changed.
+    SyncBN, which PyTorch runs on GPUs only, becomes BN; float16 becomes bfloat16; process groups use
+    gloo; the model is not bound to a device number. Says in a line what it changed.
 
     Args:
         cfg (Config): Changed in place.
@@ -112,6 +112,10 @@ def fit_to_machine(cfg: Config, launcher: str) -> None:
         return
     if _replace_sync_bn(cfg._cfg_dict) and os.environ.get('RANK', '0') == '0':
         print('No GPU here: SyncBN becomes BN.', flush=True)
+    if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
+        enable_amp(cfg.optim_wrapper)
+        if os.environ.get('RANK', '0') == '0':
+            print('No GPU here: mixed precision is bfloat16.', flush=True)
     if launcher == 'none':
         return
     if launcher != 'pytorch':

@@ -11,6 +11,25 @@ from pathlib import Path
 GUIDE = 'docs/data.md'
 # Variable that sets each data set's root, and what its root holds.
 KNOWN = {
+    'ImageNet': (
+        'IMAGENET_ROOT',
+        'train/CLASS/*.JPEG, and val/CLASS/*.JPEG or val/*.JPEG with meta/val.txt',
+    ),
+    'CustomDataset': ('FOLDER_ROOT', 'train/CLASS/*.jpg and val/CLASS/*.jpg'),
+    'CUB': (
+        'CUB200_ROOT',
+        'images/, images.txt, image_class_labels.txt and train_test_split.txt',
+    ),
+    'StanfordCars': (
+        'STANFORD_CARS_ROOT',
+        'car_ims/ and cars_annos.mat, or cars_train/, cars_test/ and devkit/ with '
+        'cars_test_annos_withlabels.mat',
+    ),
+    'FGVCAircraft': (
+        'FGVC_AIRCRAFT_ROOT',
+        'data/images/ and data/images_variant_{trainval,test}.txt',
+    ),
+    'Food101': ('FOOD101_ROOT', 'images/CLASS/*.jpg and meta/{train,test}.txt'),
     'CityscapesDataset': (
         'CITYSCAPES_ROOT',
         'leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and '
@@ -94,10 +113,10 @@ def check_pairs(
 
 
 def check_config(cfg, splits: Sequence[str] = ('train', 'val')) -> None:
-    """Check the folders of a config's mmseg data sets, wrapped ones included.
+    """Check the folders of a config's mmseg and mmpretrain data sets, wrapped ones included.
 
-    Data sets that lie elsewhere than on this file system, or come from a list file, are theirs to
-    check; so are those that generate what they lack.
+    Data sets that lie elsewhere than on this file system are theirs to check; so are those of mmseg
+    that come from a list file, and those that generate what they lack.
 
     Args:
         cfg (Config): The whole config.
@@ -106,11 +125,23 @@ def check_config(cfg, splits: Sequence[str] = ('train', 'val')) -> None:
     Raises:
         DataFolderError: For the first folder that is missing or incomplete.
     """
+    check = _check_images if cfg.get('default_scope') == 'mmpretrain' else _check_dataset
+    classes: dict[str, set[str]] = {}
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
-        if loader:
-            for dataset in _leaves(loader['dataset']):
-                _check_dataset(dataset)
+        for dataset in _leaves(loader['dataset']) if loader else ():
+            found = check(dataset)
+            if found:
+                classes.setdefault(split, set()).update(found)
+    first, *others = classes
+    for split in others:
+        # The number of a class is its folder's place among them.
+        different = classes[first] ^ classes[split]
+        if different:
+            raise DataFolderError(
+                f'{first} and {split} data have different class folders: {sorted(different)} only in '
+                'one of them; make empty folders for classes without images'
+            )
 
 
 def _leaves(dataset) -> list[dict]:
@@ -151,6 +182,33 @@ def _check_dataset(dataset: dict) -> None:
         (img_suffix,) if isinstance(img_suffix, str) else img_suffix,
         ann_suffix,
     )
+
+
+def _check_images(dataset: dict) -> set[str]:
+    """Check a data set of mmpretrain; its class folders, if it goes by these."""
+    from mmpretrain.datasets import BaseDataset, CustomDataset
+    from mmpretrain.registry import DATASETS
+
+    cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+    root = dataset.get('data_root')
+    if not (isinstance(cls, type) and issubclass(cls, BaseDataset)) or not root or '://' in root:
+        return set()
+    advice = _advice(cls.__name__, root)
+    if not Path(root).is_dir():
+        raise DataFolderError(f'The folder of images is missing: {root}. {advice}')
+    if not issubclass(cls, CustomDataset):
+        return set()
+    prefix = dataset.get('data_prefix') or dataset.get('split') or ''
+    folder = Path(root) / (prefix.get('img_path', '') if isinstance(prefix, dict) else prefix)
+    if not folder.is_dir():
+        raise DataFolderError(f'The folder of images is missing: {folder}. {advice}')
+    listed = dataset.get('ann_file') or Path(root, 'meta', f'{dataset.get("split")}.txt').is_file()
+    if listed or not dataset.get('with_label', True):
+        return set()
+    classes = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
+    if not classes:
+        raise DataFolderError(f'The folder of images holds no folders of classes: {folder}. {advice}')
+    return classes
 
 
 def _argument(dataset: dict, cls: type, name: str):

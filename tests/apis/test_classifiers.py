@@ -1,0 +1,175 @@
+"""Classifiers by name: mmpretrain's get_model, list_models and inferencer, and the published files."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+pytest.importorskip('mmpretrain')
+
+import yaml
+from conftest import random_norms
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
+from mmpretrain import ImageClassificationInferencer, get_model, list_models
+
+import mmdla  # noqa: F401
+from mmdla.engine.setup import build_model
+from mmdla.models import DLA
+from mmdla.utils.complexity import count
+
+ROOT = Path(__file__).resolve().parents[2]
+META = {
+    model['Name']: model
+    for model in yaml.safe_load((ROOT / 'configs/metafiles/dla_classification.yml').read_text())[
+        'Models'
+    ]
+}
+# Parameters in use, and GMACs at 224x224 as the reference counts them; Res2Net variants are timm's.
+COUNTS = {
+    '34': (15_742_104, 3.07),
+    '46_c': (1_301_400, 0.58),
+    '60': (22_036_632, 4.26),
+    '102': (33_268_888, 7.19),
+    '169': (53_389_720, 11.6),
+    '46x_c': (1_068_440, 0.54),
+    '60x_c': (1_319_832, 0.59),
+    '60x': (17_352_344, 3.54),
+    '102x': (26_309_272, 5.89),
+    '102x2': (41_282_200, 9.34),
+    '60_res2net': (20_848_072, 4.15),
+    '60_res2next': (17_032_984, 3.49),
+}
+
+
+@pytest.mark.parametrize('arch', DLA.arch_settings)
+def test_parameters_and_macs(arch):
+    name = f'dla{arch}_imagenet'
+    with torch.device('meta'):
+        model = build_model(Config.fromfile(ROOT / f'configs/{name}.py'))
+    model.to_empty(device='cpu')
+    params, macs = count(model, torch.zeros(1, 3, 224, 224))
+    wanted, gmacs = COUNTS[arch]
+    assert params == wanted
+    assert macs / 1e9 == pytest.approx(gmacs, abs=0.05 if gmacs > 10 else 0.006)
+    assert META[name]['Metadata'] == dict(Parameters=params, FLOPs=macs)
+
+
+def test_index():
+    """Every entry has a config of its name; the published ones point where DLA's own table does."""
+    published = {f'dla{arch}_imagenet': url for arch, url in DLA.pretrained_urls.items()}
+    for name, entry in META.items():
+        assert entry['Config'] == f'configs/{name}.py'
+        assert (ROOT / entry['Config']).is_file()
+        assert entry['Weights'] == published.get(name)
+        assert bool(entry['Results'][0]['Metrics']) == (name in published)
+    assert published.keys() <= META.keys()
+    assert META['dla102x2_imagenet']['Results'][0]['Metrics']['Top 1 Accuracy'] == 79.45
+    assert set(list_models('*dla*')) == set(META)
+    for index in (ROOT / 'configs/metafiles').glob('*.yml'):
+        for entry in yaml.safe_load(index.read_text())['Models']:
+            assert (ROOT / entry['Config']).is_file()
+
+
+def as_the_authors(model: torch.nn.Module, arch: str) -> dict[str, torch.Tensor]:
+    """timm's state dict in the authors' form: dead projections, no counts of batches."""
+    state = {k: v for k, v in model.state_dict().items() if not k.endswith('num_batches_tracked')}
+    for name, module in DLA(arch).named_modules():
+        if getattr(module, 'depth', 1) > 1:
+            state[f'{name}.project.0.weight'] = torch.randn(8, 8, 1, 1)
+            state[f'{name}.project.1.weight'] = torch.randn(8)
+    return {f'module.{k}': v for k, v in state.items()}
+
+
+@pytest.mark.parametrize('arch', DLA.arch_settings)
+def test_released_files_give_the_reference_logits(arch, tmp_path):
+    """Both formats of both publishers, by name and into an ImageClassifier, to float32's rounding."""
+    theirs = random_norms(timm.create_model(f'dla{arch}'))
+    image = torch.randn(1, 3, 96, 64)  # what timm's network takes
+    with torch.no_grad():
+        wanted = theirs(image)
+    files = {
+        'timm.safetensors': theirs.state_dict(),
+        'timm.pth': theirs.state_dict(),
+        'authors.pth': as_the_authors(theirs, arch),
+        'authors.safetensors': as_the_authors(theirs, arch),
+    }
+    for name, state in files.items():
+        path = tmp_path / name
+        if name.endswith('safetensors'):
+            save_file({k: v.contiguous() for k, v in state.items()}, path)
+        else:
+            torch.save(dict(state_dict=state, epoch=1), path)
+        if name.startswith('timm'):
+            model = get_model(f'dla{arch}_imagenet', pretrained=str(path))
+        else:
+            model = build_model(Config.fromfile(ROOT / f'configs/dla{arch}_imagenet.py'))
+            load_checkpoint(model, str(path), strict=True)
+            model.eval()
+        with torch.no_grad():
+            logits = model(image, mode='tensor')
+        torch.testing.assert_close(logits, wanted, rtol=0, atol=1e-4 * wanted.std().item())
+
+
+@pytest.mark.parametrize('arch', ['34', '60', '102', '46x_c', '60x_c'])
+def test_golden_logits_by_name(golden, arch, tmp_path):
+    gold = golden(f'dla{arch}')
+    torch.save(gold.state_dict(), tmp_path / 'released.pth')
+    model = get_model(f'dla{arch}_imagenet', pretrained=str(tmp_path / 'released.pth'))
+    with torch.no_grad():
+        logits = model(gold.input(), mode='tensor')
+    gold.check('logits', logits.view(gold.meta['outputs']['logits']))
+
+
+def test_published_by_name(tmp_path, monkeypatch):
+    """`pretrained=True` fetches the published file once; the inferencer names the class."""
+    theirs = random_norms(timm.create_model('dla46_c'))
+    folder = tmp_path / 'hub/timm/dla46_c.in1k/resolve/main'
+    folder.mkdir(parents=True)
+    save_file(theirs.state_dict(), folder / 'model.safetensors')
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path / 'hub'))
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv('HF_ENDPOINT', f'http://127.0.0.1:{server.server_port}/')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    get_model('dla46_c_imagenet', pretrained=True)
+    server.shutdown()
+    (folder / 'model.safetensors').unlink()
+
+    inferencer = ImageClassificationInferencer('dla46_c_imagenet')
+    image = np.random.default_rng(0).integers(0, 255, (256, 300, 3), np.uint8)
+    (result,) = inferencer(image)
+    crop = torch.from_numpy(image[16:240, 38:262, ::-1].copy()).permute(2, 0, 1)[None]
+    mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
+    with torch.no_grad():
+        scores = theirs((crop - mean.view(3, 1, 1)) / std.view(3, 1, 1)).softmax(1)[0]
+    np.testing.assert_allclose(result['pred_scores'], scores.numpy(), rtol=1e-4, atol=1e-7)
+    assert result['pred_label'] == int(scores.argmax())
+    assert result['pred_class'] == inferencer.classes[result['pred_label']]
+
+
+def test_unpublished_weights_are_not_promised(recwarn):
+    get_model('dla34_cub200', pretrained=True)
+    assert any('Unable to find pre-defined checkpoint' in str(w.message) for w in recwarn)
+
+
+def test_another_number_of_classes(tmp_path):
+    """`load_from` of a released file into a classifier of other classes: the backbone is taken over."""
+    theirs = timm.create_model('dla46_c')
+    torch.save(theirs.state_dict(), tmp_path / 'a.pth')
+    model = get_model('dla46_c_imagenet', pretrained=str(tmp_path / 'a.pth'), head=dict(num_classes=7))
+    assert torch.equal(model.backbone.base_layer[0].weight, theirs.base_layer[0].weight)
+    assert model.head.fc.weight.shape == (7, 256)

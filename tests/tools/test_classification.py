@@ -1,0 +1,183 @@
+"""Training classifiers: one's own folder of images, the modern recipe, what is wrong with data."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+pytest.importorskip('mmpretrain')
+
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+
+from mmdla.engine.setup import build_model
+from mmdla.models import DLA
+from mmdla.utils.data_checks import DataFolderError, check_config
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / 'configs/dla34_folder.py'
+CLASSES = ['blue', 'green', 'red']
+SMALL = ['model.backbone.arch=46_c', 'model.head.in_channels=256']
+FAST = [
+    'train_dataloader.batch_size=4', 'train_dataloader.num_workers=1', 'val_dataloader.num_workers=1',
+    'test_dataloader.num_workers=1', 'default_hooks.logger.interval=1',
+]  # fmt: skip
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch) -> Path:
+    """Images of one colour each, in folders of this name."""
+    for split, number in (('train', 3), ('val', 2)):
+        for channel, name in enumerate(reversed(CLASSES)):
+            folder = tmp_path / 'images' / split / name
+            folder.mkdir(parents=True)
+            for i in range(number):
+                pixels = np.full((40, 50, 3), 10 * i, np.uint8)
+                pixels[..., channel] = 250
+                Image.fromarray(pixels).save(folder / f'{i}.png')
+    monkeypatch.setenv('FOLDER_ROOT', str(tmp_path / 'images'))
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    return tmp_path / 'images'
+
+
+def test_one_command_fine_tunes_on_a_folder(images, tmp_path, monkeypatch, run_tool):
+    published = timm.create_model('dla46_c').state_dict()
+    save_file(published, tmp_path / 'published.safetensors')
+    monkeypatch.setenv('DLA_WEIGHTS', str(tmp_path / 'published.safetensors'))
+    work = tmp_path / 'work'
+    status, text = run_tool(
+        'train.py', FOLDER, '--work-dir', work, '--cfg-options', *SMALL, *FAST, 'train_cfg.max_epochs=1'
+    )
+    assert status == 0, text
+    state = torch.load(work / 'epoch_1.pth', weights_only=False)
+    assert list(state['meta']['dataset_meta']['classes']) == CLASSES
+    assert len(state['state_dict']['head.fc.bias']) == 3
+    for key, value in published.items():
+        if key.startswith(('base_layer', 'level0', 'level1')):
+            assert torch.equal(state['state_dict'][f'backbone.{key}'], value), 'a frozen level changed'
+    assert not torch.equal(
+        state['state_dict']['backbone.level5.root.conv.weight'], published['level5.root.conv.weight']
+    )
+
+    # What was trained is used by name of its files, and looked at.
+    from mmpretrain import ImageClassificationInferencer
+
+    inferencer = ImageClassificationInferencer(
+        str(work / 'dla34_folder.py'), pretrained=str(work / 'epoch_1.pth'), device='cpu'
+    )
+    (result,) = inferencer(str(images / 'val/red/0.png'))
+    assert result['pred_class'] in CLASSES
+    status, text = run_tool(
+        'analysis_tools/confusion_matrix.py', work / 'dla34_folder.py', work / 'epoch_1.pth',
+        '--work-dir', tmp_path / 'test', '--out', tmp_path / 'out',
+    )  # fmt: skip
+    assert status == 0, text
+    with (tmp_path / 'out/confusion_matrix.csv').open() as file:
+        header, *rows = csv.reader(file)
+    assert header[1:] == [row[0] for row in rows] == CLASSES
+    matrix = np.array([row[1:] for row in rows], int)
+    assert matrix.sum(1).tolist() == [2, 2, 2]
+    assert matrix[2, CLASSES.index(result['pred_class'])] >= 1
+    assert (tmp_path / 'out/confusion_matrix.png').stat().st_size > 1000
+    assert 'Accuracy of each class' in text
+
+
+def test_learning_rates_grow_from_level_to_level(images, monkeypatch):
+    monkeypatch.setenv('DLA_WEIGHTS', 'none')
+    cfg = Config.fromfile(FOLDER)
+    model = build_model(cfg)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    rates = {g['param_name']: g['lr'] for g in wrapper.param_groups if 'param_name' in g}
+    assert not [name for name in rates if name.startswith(('backbone.base', 'backbone.level0'))]
+    assert rates['head.fc.weight'] == pytest.approx(0.02)
+    for level in (2, 3, 4, 5):
+        (rate,) = {r for name, r in rates.items() if name.startswith(f'backbone.level{level}.')}
+        assert rate == pytest.approx(0.02 * 0.7 ** (6 - level))
+
+
+def test_wrong_folders_are_named(images, monkeypatch, run_tool):
+    def error(cfg=None) -> str:
+        with pytest.raises(DataFolderError) as caught:
+            check_config(cfg or Config.fromfile(FOLDER))
+        return str(caught.value)
+
+    (images / 'val/red').rename(images / 'val/rot')
+    assert "train and val data have different class folders: ['red', 'rot']" in error()
+    (images / 'val').rename(images / 'test')
+    assert f'The folder of images is missing: {images}/val' in error()
+    assert 'set FOLDER_ROOT (CIFAR10_FOLDER_ROOT for the CIFAR-10 configs) to the folder' in error()
+    monkeypatch.setenv('FOLDER_ROOT', str(images / 'train'))
+    assert f'The folder of images is missing: {images}/train/train' in error()
+    (images / 'train/train').mkdir()
+    assert 'holds no folders of classes' in error()
+    for name, variable in (('imagenet', 'IMAGENET'), ('cub200', 'CUB200'), ('cars', 'STANFORD_CARS'),
+                           ('aircraft', 'FGVC_AIRCRAFT'), ('food101', 'FOOD101')):  # fmt: skip
+        monkeypatch.setenv(f'{variable}_ROOT', str(images / 'nothing'))
+        message = error(Config.fromfile(ROOT / f'configs/dla34_{name}.py'))
+        assert f'set {variable}_ROOT to the folder that does' in message
+    with pytest.raises(DataFolderError, match=r'images\.txt, image_class_labels\.txt and train_test'):
+        run_tool('train.py', ROOT / 'configs/dla34_cub200.py', '--work-dir', images / 'work')
+
+
+def test_modern_recipe_runs_where_there_is_no_gpu(images, tmp_path, monkeypatch, run_tool):
+    """Mixup, cutmix, label smoothing, averaged weights, and bfloat16 in float16's place."""
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
+    dataset = "dict(_delete_=True, type='CustomDataset', data_root={root!r}, data_prefix={prefix!r}, pipeline={{{{_base_.{pipeline}_pipeline}}}})"
+    config = tmp_path / 'dla46_c-modern_folder.py'
+    train, val = (
+        dataset.format(root=str(images), prefix=prefix, pipeline=pipeline)
+        for prefix, pipeline in (('train', 'train'), ('val', 'test'))
+    )
+    config.write_text(
+        f"_base_ = '{ROOT}/configs/dla34-modern_imagenet.py'\n"
+        "model = dict(backbone=dict(arch='46_c'), data_preprocessor=dict(num_classes=3),\n"
+        '    head=dict(num_classes=3, in_channels=256))\n'
+        f'train_dataloader = dict(batch_size=4, num_workers=1, dataset={train})\n'
+        f'val_dataloader = dict(batch_size=2, num_workers=1, dataset={val})\n'
+        'val_evaluator = dict(topk=(1,))\n'
+    )
+    work = tmp_path / 'work'
+    status, text = run_tool(
+        'train.py', config, '--work-dir', work, '--cfg-options', 'train_cfg.max_epochs=1',
+        'default_hooks.logger.interval=1',
+    )  # fmt: skip
+    assert status == 0, text
+    assert 'No GPU here: mixed precision is bfloat16.' in text
+    state = torch.load(work / 'epoch_1.pth', weights_only=False)
+    assert any(k.startswith('module.backbone') for k in state['ema_state_dict'])
+    assert all(torch.isfinite(v).all() for v in state['state_dict'].values())
+    assert (tmp_path / 'work/epoch_1.pth').is_file()
+
+
+@pytest.mark.parametrize('network', ['dla34', 'dla46x_c', 'resnet18'])
+def test_cifar_networks_share_everything_but_the_network(network):
+    cfg = Config.fromfile(ROOT / f'configs/{network}_cifar10-budget.py')
+    other = Config.fromfile(ROOT / 'configs/dla34_cifar10-budget.py')
+    for key in set(cfg) - {'model'}:
+        assert cfg[key] == other[key], key
+    assert cfg.model.data_preprocessor == other.model.data_preprocessor
+    model = build_model(cfg)
+    with torch.no_grad():
+        assert model.backbone(torch.rand(2, 3, 32, 32))[-1].shape[2] == (
+            4 if network == 'resnet18' else 2
+        )
+
+
+def test_strides():
+    model = DLA('46_c', strides=(1, 1, 1, 2, 2, 2))
+    shapes = [x.shape[2:] for x in model(torch.rand(2, 3, 33, 32))]
+    assert shapes == [(33, 32), (17, 16), (9, 8), (5, 4)]
+    model = DLA('46_c', strides=(1, 1, 2, 2, 2, 2), output_stride=8)
+    assert [x.shape[3] for x in model(torch.rand(2, 3, 32, 32))] == [16, 8, 4, 4]
+    for wrong in ((1, 2), (1, 2, 2, 2, 2, 3)):
+        with pytest.raises(ValueError, match=r'strides=\(1, 2.*: must be six'):
+            DLA('46_c', strides=wrong)
