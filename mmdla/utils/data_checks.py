@@ -15,7 +15,10 @@ KNOWN = {
         'IMAGENET_ROOT',
         'train/CLASS/*.JPEG, and val/CLASS/*.JPEG or val/*.JPEG with meta/val.txt',
     ),
-    'CustomDataset': ('FOLDER_ROOT', 'train/CLASS/*.jpg and val/CLASS/*.jpg'),
+    'CustomDataset': (
+        'FOLDER_ROOT (CIFAR10_FOLDER_ROOT for the CIFAR-10 configs)',
+        'train/CLASS/*.jpg and val/CLASS/*.jpg (test/CLASS/*.jpg for CIFAR-10)',
+    ),
     'CUB': (
         'CUB200_ROOT',
         'images/, images.txt, image_class_labels.txt and train_test_split.txt',
