@@ -14,7 +14,7 @@ from mmdla.engine.setup import add_arguments, build_runner, load_config
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='path of the config')
-    parser.add_argument('checkpoint', help='path of the checkpoint')
+    parser.add_argument('checkpoint', help='path or address of the checkpoint')
     parser.add_argument('--tta', action='store_true', help="test-time augmentation, the config's")
     parser.add_argument('--out', help='folder for the predicted label maps, as PNG')
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
@@ -55,7 +55,7 @@ def draw_pictures(cfg: Config, folder: str) -> None:
 
 def main() -> None:
     args = parse_args()
-    if not osp.isfile(args.checkpoint):
+    if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
         raise FileNotFoundError(f'checkpoint {args.checkpoint!r}: there is no such file')
     cfg = load_config(args)
     cfg.load_from = args.checkpoint

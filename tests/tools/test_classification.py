@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +46,7 @@ def images(tmp_path, monkeypatch) -> Path:
             for i in range(number):
                 pixels = np.full((40, 50, 3), 10 * i, np.uint8)
                 pixels[..., channel] = 250
-                Image.fromarray(pixels).save(folder / f'{i}.png')
+                Image.fromarray(pixels).save(folder / f'{name}{i}.png')
     monkeypatch.setenv('FOLDER_ROOT', str(tmp_path / 'images'))
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     return tmp_path / 'images'
@@ -73,7 +77,7 @@ def test_one_command_fine_tunes_on_a_folder(images, tmp_path, monkeypatch, run_t
     inferencer = ImageClassificationInferencer(
         str(work / 'dla34_folder.py'), pretrained=str(work / 'epoch_1.pth'), device='cpu'
     )
-    (result,) = inferencer(str(images / 'val/red/0.png'))
+    (result,) = inferencer(str(images / 'val/red/red0.png'))
     assert result['pred_class'] in CLASSES
     status, text = run_tool(
         'analysis_tools/confusion_matrix.py', work / 'dla34_folder.py', work / 'epoch_1.pth',
@@ -88,6 +92,42 @@ def test_one_command_fine_tunes_on_a_folder(images, tmp_path, monkeypatch, run_t
     assert matrix[2, CLASSES.index(result['pred_class'])] >= 1
     assert (tmp_path / 'out/confusion_matrix.png').stat().st_size > 1000
     assert 'Accuracy of each class' in text
+
+
+def test_pictures_of_data_and_of_predictions(images, tmp_path, monkeypatch, run_tool):
+    monkeypatch.setenv('DLA_WEIGHTS', 'none')
+    status, text = run_tool(
+        'analysis_tools/browse_dataset.py', FOLDER, tmp_path / 'data', '--number', 2
+    )
+    assert status == 0, text
+    names = sorted(path.name for path in (tmp_path / 'data').iterdir())
+    assert names == ['0000_blue0.png', '0001_blue1.png']
+    assert Image.open(tmp_path / 'data' / names[0]).size == (224, 224)
+    model = build_model(Config.fromfile(FOLDER))
+    torch.save(model.state_dict(), tmp_path / 'a.pth')
+    status, text = run_tool(
+        'test.py', FOLDER, tmp_path / 'a.pth', '--work-dir', tmp_path / 'work',
+        '--show-dir', tmp_path / 'shown', '--cfg-options', *FAST,
+    )  # fmt: skip
+    assert status == 0, text
+    assert len(list((tmp_path / 'shown').rglob('*.png'))) == 6
+
+
+def test_two_processes(images, tmp_path, monkeypatch):
+    env = {
+        **os.environ, 'DLA_WEIGHTS': 'none', 'PYTHON': sys.executable, 'CUDA_VISIBLE_DEVICES': '-1'
+    }  # fmt: skip
+    command = [
+        ROOT / 'tools/dist_train.sh', FOLDER, 2, '--work-dir', tmp_path / 'work',
+        '--cfg-options', *SMALL, *FAST, 'train_cfg.max_epochs=1',
+    ]  # fmt: skip
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        env['MASTER_PORT'] = env['PORT'] = str(free.getsockname()[1])
+    done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert 'accuracy/top1' in done.stdout + done.stderr
+    assert (tmp_path / 'work/epoch_1.pth').is_file()
 
 
 def test_learning_rates_grow_from_level_to_level(images, monkeypatch):

@@ -30,6 +30,7 @@ def main() -> None:
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     check_config(cfg, [args.split])
     dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
+    cfg.visualizer.setdefault('name', 'visualizer')
     visualizer = VISUALIZERS.build(cfg.visualizer)
     visualizer.dataset_meta = dataset.metainfo
 
@@ -37,13 +38,13 @@ def main() -> None:
         sample = dataset[i]
         image = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]  # BGR to RGB
         stem = Path(sample['data_samples'].img_path).stem
-        visualizer.add_datasample(
-            stem,
-            image,
-            sample['data_samples'],
-            draw_pred=False,
-            out_file=str(args.out / f'{i:04d}_{stem}.png'),
-        )
+        options = dict(draw_pred=False, out_file=str(args.out / f'{i:04d}_{stem}.png'))
+        if hasattr(visualizer, 'visualize_cls'):  # mmpretrain's
+            visualizer.visualize_cls(
+                image, sample['data_samples'], dataset.metainfo.get('classes'), **options
+            )
+        else:
+            visualizer.add_datasample(stem, image, sample['data_samples'], **options)
     print(f'\nWritten: {args.out}')
 
 

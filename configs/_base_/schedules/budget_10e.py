@@ -11,6 +11,8 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=20), checkpoint=dict(type='CheckpointHook', interval=10)
+    logger=dict(type='LoggerHook', interval=20),
+    checkpoint=dict(type='CheckpointHook', interval=10),
+    visualization=dict(type='VisualizationHook', enable=False),
 )
 randomness = dict(seed=0)
