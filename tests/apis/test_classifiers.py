@@ -63,6 +63,14 @@ def test_parameters_and_macs(arch):
     assert META[name]['Metadata'] == dict(Parameters=params, FLOPs=macs)
 
 
+@pytest.mark.parametrize('name', ['squeezenet_imagenet', 'squeezenet-bypass_imagenet'])
+def test_squeezenets_counts(name):
+    index = yaml.safe_load((ROOT / 'configs/metafiles/squeezenet_classification.yml').read_text())
+    (entry,) = (model for model in index['Models'] if model['Name'] == name)
+    params, macs = count(get_model(name), torch.zeros(1, 3, 224, 224))
+    assert entry['Metadata'] == dict(Parameters=params, FLOPs=macs)
+
+
 def test_index():
     """Every entry has a config of its name; the published ones point where DLA's own table does."""
     published = {f'dla{arch}_imagenet': url for arch, url in DLA.pretrained_urls.items()}

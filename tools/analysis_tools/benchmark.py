@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from mmengine.utils import track_iter_progress
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from mmdla.engine.setup import device_name
 from mmdla.models import DLA
 from mmdla.utils.memory import saved_bytes
+from mmdla.utils.timing import in_turn, inference, ratio, training_step
 
 
 class Classifier(nn.Module):
@@ -32,52 +31,6 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.backbone(x)[-1].mean((2, 3)))
-
-
-def timed(run: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def inference(model: nn.Module, x: Tensor) -> Callable[[], object]:
-    """A forward pass in evaluation mode."""
-
-    def run() -> object:
-        model.eval()
-        with torch.inference_mode():
-            return model(x)
-
-    return run
-
-
-def training_step(model: nn.Module, x: Tensor) -> Callable[[], object]:
-    """Forward and backward."""
-
-    def run() -> None:
-        model.train().zero_grad()
-        model(x).square().mean().backward()
-
-    return run
-
-
-def compare(ours: Callable, theirs: Callable, rounds: int) -> tuple[float, float, list[float]]:
-    """Median seconds of both, and the sorted ratios of the rounds; the order alternates."""
-    ours(), theirs()
-    times: list[tuple[float, float]] = []
-    for i in range(rounds):
-        if i % 2:
-            b, a = timed(theirs), timed(ours)
-        else:
-            a, b = timed(ours), timed(theirs)
-        times.append((a, b))
-    ratios = sorted(b / a for a, b in times)
-    return (*(statistics.median(t) for t in zip(*times)), ratios)
 
 
 def main() -> None:
@@ -111,11 +64,11 @@ def main() -> None:
         theirs = timm.create_model(f'dla{arch}').to(device)
         works = {'inference': inference} | ({} if args.no_training else {'training': training_step})
         for name, work in works.items():
-            mine, other, ratios = compare(work(ours, x), work(theirs, x), args.rounds)
-            quarter = len(ratios) // 4
+            mine, other = in_turn([work(ours, x), work(theirs, x)], range(args.rounds))
+            middle, low, high = ratio(other, mine)
             speed.append(
-                f'| DLA {arch} | {name} | {1e3 * mine:.1f} | {1e3 * other:.1f} | '
-                f'{statistics.median(ratios):.3f} | {ratios[quarter]:.3f}-{ratios[-1 - quarter]:.3f} |'
+                f'| DLA {arch} | {name} | {1e3 * statistics.median(mine):.1f} | '
+                f'{1e3 * statistics.median(other):.1f} | {middle:.3f} | {low:.3f}-{high:.3f} |'
             )
         base, full, small = (saved_bytes(m, x) / 2**20 for m in (theirs, ours, lean))
         memory.append(
