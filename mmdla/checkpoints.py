@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qs, urldefrag, urlparse
@@ -68,12 +69,12 @@ def _download(address: str) -> Path:
     from filelock import FileLock
 
     url, fragment = urldefrag(address)
-    if url.startswith(f'{HUB}/'):
-        url = os.environ.get('HF_ENDPOINT', HUB).rstrip('/') + url.removeprefix(HUB)
     folder = Path(torch.hub.get_dir()) / 'checkpoints' / 'mmdla'
     # Files of many models share a name (`model.safetensors`): the whole address tells them apart.
     name = Path(urlparse(url).path).name or 'checkpoint'
     path = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
+    if url.startswith(f'{HUB}/'):
+        url = os.environ.get('HF_ENDPOINT', HUB).rstrip('/') + url.removeprefix(HUB)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = _wanted_hash(address, fragment, name)
     with FileLock(f'{path}.lock'):
@@ -94,7 +95,7 @@ def _download(address: str) -> Path:
             os.replace(part, path)
         except CheckpointError:
             raise
-        except (URLError, OSError) as error:
+        except (URLError, HTTPException, OSError) as error:
             reason = f'no connection to {urlparse(url).netloc}: {getattr(error, "reason", error)}'
             if isinstance(error, HTTPError):
                 reason = f'the server answers {error.code} {error.reason}'
@@ -168,12 +169,14 @@ SCHEMES = (
 )
 
 
-def load_from_mmdla(filename: str, map_location: str | None = None) -> dict:
+def load_from_mmdla(filename: str, map_location: str | torch.device | None = None) -> dict:
     """mmengine's way to :func:`read_checkpoint`, for what :data:`SCHEMES` match.
 
     ``load_from``, ``init_cfg`` and ``mmpretrain.get_model`` come here by themselves.
     """
-    content = read_checkpoint(filename, 'cpu' if map_location is None else map_location)
+    # Functions that map a storage, which PyTorch takes too, leave it on the CPU.
+    device = isinstance(map_location, str | torch.device)
+    content = read_checkpoint(filename, str(map_location) if device else 'cpu')
     state_dict = state_dict_of(content, f'checkpoint {filename!r}')
     return dict(meta=content.get('meta', {}), state_dict=state_dict)
 
@@ -441,9 +444,15 @@ def rename_classifier(state_dict: dict[str, Tensor], prefix: str = '') -> None:
     state = without_prefix(state_dict, prefix)
     if not {'base_layer.0.weight', 'module.base_layer.0.weight'} & state.keys():
         return
+    try:
+        converted = convert_released(state)
+    except CheckpointError:
+        return
     for key in state:
         del state_dict[prefix + key]
-    state_dict.update({prefix + k: v for k, v in convert_released(state).state_dict.items()})
+    head = {k: v for k, v in converted.state_dict.items() if k.startswith('head.')}
+    network = {f'backbone.{k}': v for k, v in converted.network.items()}
+    state_dict.update({prefix + k: v for k, v in (network | head).items()})
 
 
 def _network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
 import importlib.util
 import json
 import os
 import runpy
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -85,6 +91,57 @@ def run_tool(monkeypatch, capsys):
         return status, f'{written.out}{written.err}{status if isinstance(status, str) else ""}'
 
     return run
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server over a folder, its address, and an empty cache for what is fetched.
+
+    Below ``/timm/`` it redirects as the Hugging Face hub does, telling the SHA-256 in ``hub.hashes``, by
+    name, or else the file's own; the mirror of the hub that the environment names is this server. Of the
+    files in ``hub.cut`` it sends a part.
+    """
+    folder = tmp_path / 'www'
+    folder.mkdir()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+
+    class Hub(http.server.SimpleHTTPRequestHandler):
+        hashes: ClassVar[dict[str, str]] = {}
+        cut: ClassVar[set[str]] = set()
+
+        def log_message(self, *args):
+            pass
+
+        def send_head(self):
+            name = self.path.rpartition('/')[2]
+            if self.path.startswith('/timm/'):
+                self.send_response(302)
+                self.send_header('Location', f'/{name}')
+                tag = self.hashes.get(name) or sha256(folder / name)
+                self.send_header('X-Linked-Etag', f'"{tag}"')
+                self.end_headers()
+                return None
+            return super().send_head()
+
+        def copyfile(self, source, outputfile):
+            if self.path.lstrip('/') in self.cut:
+                outputfile.write(source.read(50_000))
+                self.close_connection = True
+            else:
+                super().copyfile(source, outputfile)
+
+    httpd = http.server.ThreadingHTTPServer(
+        ('127.0.0.1', 0), functools.partial(Hub, directory=str(folder))
+    )
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    address = f'http://127.0.0.1:{httpd.server_port}'
+    monkeypatch.setenv('HF_ENDPOINT', address)
+    yield SimpleNamespace(folder=folder, address=address, hub=Hub, close=httpd.server_close)
+    httpd.shutdown()
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,6 +31,42 @@ def test_docs_on_aggregation():
     kinds = [{type(m).__name__ for m in model.modules()} for model in models[1:]]
     assert ['AttentiveNode' in k for k in kinds] == [True, False, False]
     assert 'Separable' in kinds[1]
+
+
+def test_docs_on_classification(server, tmp_path, monkeypatch, capsys):
+    """Its commands for Python, with a network of random weights in the published one's place."""
+    pytest.importorskip('mmpretrain')
+    timm = pytest.importorskip('timm')
+    from safetensors.torch import save_file
+
+    import mmdla  # noqa: F401
+
+    save_file(timm.create_model('dla34').state_dict(), server.folder / 'model.safetensors')
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((90, 90, 3), np.uint8)).save('cat.jpg')
+    text = (ROOT / 'docs/classification.md').read_text()
+    code, *_ = re.findall(r'^```python\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    assert capsys.readouterr().out.strip().splitlines()[-1] in names['inferencer'].classes
+    assert names['model'](torch.rand(1, 3, 64, 64), mode='tensor').shape == (1, 1000)
+
+
+def test_tables_on_classification_are_the_metafiles():
+    yaml = pytest.importorskip('yaml')
+    index = yaml.safe_load((ROOT / 'configs/metafiles/dla_classification.yml').read_text())
+    text = (ROOT / 'docs/classification.md').read_text()
+    rows = {row[0]: row[1:] for row in re.findall(
+        r'^\| \[(\w+)\]\(\S+\) \| ([\d.]+) M \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$', text, re.MULTILINE
+    )}  # fmt: skip
+    published = {m['Name']: m for m in index['Models'] if m['Weights']}
+    assert rows.keys() == published.keys()
+    for name, row in rows.items():
+        data, metrics = published[name]['Metadata'], published[name]['Results'][0]['Metrics']
+        assert row == (
+            f'{data["Parameters"] / 1e6:.2f}', f'{data["FLOPs"] / 1e9:.2f}',
+            f'{100 - metrics["Top 1 Accuracy"]:.2f}', f'{100 - metrics["Top 5 Accuracy"]:.2f}',
+        ), name  # fmt: skip
 
 
 def test_links_and_pictures_exist():

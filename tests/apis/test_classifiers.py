@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -137,25 +134,12 @@ def test_golden_logits_by_name(golden, arch, tmp_path):
     gold.check('logits', logits.view(gold.meta['outputs']['logits']))
 
 
-def test_published_by_name(tmp_path, monkeypatch):
+def test_published_by_name(server):
     """`pretrained=True` fetches the published file once; the inferencer names the class."""
     theirs = random_norms(timm.create_model('dla46_c'))
-    folder = tmp_path / 'hub/timm/dla46_c.in1k/resolve/main'
-    folder.mkdir(parents=True)
-    save_file(theirs.state_dict(), folder / 'model.safetensors')
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(tmp_path / 'hub'))
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv('HF_ENDPOINT', f'http://127.0.0.1:{server.server_port}/')
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    save_file(theirs.state_dict(), server.folder / 'model.safetensors')
     get_model('dla46_c_imagenet', pretrained=True)
-    server.shutdown()
-    (folder / 'model.safetensors').unlink()
+    (server.folder / 'model.safetensors').unlink()
 
     inferencer = ImageClassificationInferencer('dla46_c_imagenet')
     image = np.random.default_rng(0).integers(0, 255, (256, 300, 3), np.uint8)

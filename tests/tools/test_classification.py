@@ -113,6 +113,17 @@ def test_pictures_of_data_and_of_predictions(images, tmp_path, monkeypatch, run_
     assert len(list((tmp_path / 'shown').rglob('*.png'))) == 6
 
 
+def test_published_weights_are_tested_by_address(images, tmp_path, run_tool, server):
+    save_file(timm.create_model('dla46_c').state_dict(), server.folder / 'model.safetensors')
+    status, text = run_tool(
+        'test.py', FOLDER, 'https://huggingface.co/timm/dla46_c.in1k/resolve/main/model.safetensors',
+        '--work-dir', tmp_path / 'work', '--cfg-options', *SMALL, *FAST, 'model.head.num_classes=1000',
+    )  # fmt: skip
+    assert status == 0, text
+    assert 'accuracy/top1' in text
+    assert 'do not match' not in text
+
+
 def test_two_processes(images, tmp_path, monkeypatch):
     env = {
         **os.environ, 'DLA_WEIGHTS': 'none', 'PYTHON': sys.executable, 'CUDA_VISIBLE_DEVICES': '-1'
