@@ -1,12 +1,11 @@
 # DLA-34 fine-tuned on one's own images, the levels up to stride 2 frozen
-import os
-
 _base_ = [
     '_base_/models/dla34_finetuned.py',
     '_base_/datasets/image_folder.py',
     '_base_/schedules/finetune_20e.py',
     '_base_/classification_runtime.py',
 ]
+os = __import__('os')  # the statement would make mmengine take this for a lazy config
 # an output for each class folder of the training images
 train = '{{$FOLDER_ROOT:data/folder}}/train'
 classes = sorted(e.name for e in os.scandir(train) if e.is_dir()) if os.path.isdir(train) else ['none']

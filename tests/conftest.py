@@ -153,3 +153,13 @@ def golden():
 def _seeded():
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002  mmseg's transforms draw from it
+
+
+@pytest.fixture(autouse=True)
+def _no_default_scope():
+    """A test does not find the scope that one before it left."""
+    yield
+    if 'mmengine' in sys.modules:
+        from mmengine.registry import DefaultScope
+
+        DefaultScope._instance_dict.clear()

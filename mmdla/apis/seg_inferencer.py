@@ -21,8 +21,7 @@ class SegInferencer(MMSegInferencer):
         model (str | Config): Name of a config of this project (``'dla34_cityscapes'``) or of mmseg's
             metafiles, a path, or a config.
         weights (str, optional): Path or address. Default: the published ones of ``model``.
-        **kwargs: Of ``MMSegInferencer``: ``classes``, ``palette``, ``dataset_name``, ``device``,
-            ``scope``, ``show_progress``.
+        **kwargs: Of ``MMSegInferencer``: ``classes``, ``palette``, ``dataset_name``, ``device``, ...
 
     Raises:
         ValueError: If ``model`` is no known name, or has no published weights and none are given.

@@ -36,8 +36,8 @@ def image() -> np.ndarray:
 
 
 def test_by_name_and_by_path_alike(weights, image):
-    ours = SegInferencer('dla34-8s_camvid', weights, device='cpu', show_progress=False)
-    theirs = MMSegInferencer(CONFIG, weights=weights, device='cpu', show_progress=False)
+    ours = SegInferencer('dla34-8s_camvid', weights, device='cpu')
+    theirs = MMSegInferencer(CONFIG, weights=weights, device='cpu')
     labels = ours(image)['predictions']
     assert labels.shape == (61, 83)
     assert labels.max() < 11
@@ -47,7 +47,7 @@ def test_by_name_and_by_path_alike(weights, image):
 
 def test_pictures_are_written(weights, image, tmp_path):
     mmcv.imwrite(image, str(tmp_path / 'street.png'))
-    inferencer = SegInferencer('dla34-8s_camvid', weights, device='cpu', show_progress=False)
+    inferencer = SegInferencer('dla34-8s_camvid', weights, device='cpu')
     inferencer(str(tmp_path / 'street.png'), out_dir=str(tmp_path / 'out'))
     assert mmcv.imread(str(tmp_path / 'out/vis/street.png')).shape == (61, 2 * 83, 3)
     (labels,) = (tmp_path / 'out/pred').glob('*.png')
@@ -67,7 +67,7 @@ def test_released_segmentation_network(golden, tmp_path):
         )
     )
     torch.save(gold.state_dict(), tmp_path / 'dla60up.pth')
-    inferencer = SegInferencer(cfg, str(tmp_path / 'dla60up.pth'), device='cpu', show_progress=False)
+    inferencer = SegInferencer(cfg, str(tmp_path / 'dla60up.pth'), device='cpu')
     with torch.no_grad():
         logits = inferencer.model(gold.input(), mode='tensor')
     gold.check('logits_before_upsampling', logits)
