@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 GUIDE = 'docs/data.md'
@@ -136,13 +137,12 @@ def check_config(cfg, splits: Sequence[str] = ('train', 'val')) -> None:
             found = check(dataset)
             if found:
                 classes.setdefault(split, set()).update(found)
-    first, *others = classes
-    for split in others:
+    for a, b in pairwise(classes):
         # The number of a class is its folder's place among them.
-        different = classes[first] ^ classes[split]
+        different = classes[a] ^ classes[b]
         if different:
             raise DataFolderError(
-                f'{first} and {split} data have different class folders: {sorted(different)} only in '
+                f'{a} and {b} data have different class folders: {sorted(different)} only in '
                 'one of them; make empty folders for classes without images'
             )
 

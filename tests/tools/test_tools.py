@@ -432,6 +432,7 @@ def test_configs_build(path):
 
 
 def test_recipes_are_the_papers():
+    init_default_scope('mmseg')
     loss = MODELS.build(Config.fromfile(ROOT / 'configs/dla34_camvid.py').model.decode_head.loss_decode)
     logits, labels = torch.randn(1, 11, 4, 4), torch.randint(0, 11, (1, 4, 4))
     labels[:, 1:] = 255
