@@ -5,4 +5,4 @@ _base_ = [
     '_base_/schedules/fine_grained_110e.py',
     '_base_/classification_runtime.py',
 ]
-model = dict(head=dict(num_classes=100))
+model = dict(data_preprocessor=dict(num_classes=100), head=dict(num_classes=100))

@@ -5,7 +5,8 @@ _base_ = [
     '_base_/schedules/finetune_20e.py',
     '_base_/classification_runtime.py',
 ]
-os = __import__('os')  # the statement would make mmengine take this for a lazy config
+import os  # noqa: E402  before _base_ it would make mmengine take this for a lazy config
+
 # an output for each class folder of the training images
 train = '{{$FOLDER_ROOT:data/folder}}/train'
 classes = sorted(e.name for e in os.scandir(train) if e.is_dir()) if os.path.isdir(train) else ['none']

@@ -1,4 +1,4 @@
-# SqueezeNet-A, beside DLA's compact networks: 42.5% top-1, 19.7% top-5 error in the paper
+# SqueezeNet-A, beside DLA's compact networks: 42.5% top-1, 19.7% top-5 error in its paper
 _base_ = 'dla34_imagenet.py'
 model = dict(
     backbone=dict(_delete_=True, type='mmdla.SqueezeNet', version='1_0'),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.parse import parse_qs, urldefrag, urlparse
+from urllib.parse import urldefrag, urlparse
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
 import torch
@@ -47,13 +47,17 @@ def read_checkpoint(source: str | os.PathLike, map_location: str = 'cpu') -> dic
     Raises:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is truncated, a web page, holds other than plain data, cannot be
-            downloaded, or is no checkpoint at all.
+            downloaded or kept, is not what its hash says, or is no checkpoint at all.
+        ValueError: If what follows ``#`` in an address is no hash.
     """
     source = os.fspath(source)
     if re.match(r'https?://', source):
         path = _download(source)
     elif source.startswith('file://'):
-        path = Path(url2pathname(urlparse(source).path))
+        url, fragment = urldefrag(source)
+        path = Path(url2pathname(urlparse(url).path))
+        if path.is_file():
+            _check_hash(path, _wanted_hash(source, fragment), str(path))
     else:
         path = Path(source).expanduser()
     if not path.is_file():
@@ -73,49 +77,67 @@ def _download(address: str) -> Path:
     # Files of many models share a name (`model.safetensors`): the whole address tells them apart.
     name = Path(urlparse(url).path).name or 'checkpoint'
     path = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
-    if url.startswith(f'{HUB}/'):
-        url = os.environ.get('HF_ENDPOINT', HUB).rstrip('/') + url.removeprefix(HUB)
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = _wanted_hash(address, fragment, name)
-    with FileLock(f'{path}.lock'):
-        if path.exists():
-            _check_hash(path, wanted, f'{url} (kept as {path}; delete it to fetch it again)')
-            return path
-        part = path.with_name(f'{path.name}.part')
+    wanted = _wanted_hash(address, fragment) or _hash_in_name(name)
+    if not path.exists():
         try:
-            size, announced = _announced(url)
-            torch.hub.download_url_to_file(url, str(part), progress=True)
-            found = part.stat().st_size
-            if size is not None and found < size:
-                raise CheckpointError(
-                    f'checkpoint {url!r}: truncated, {found:,} of {size:,} bytes arrived; try again'
-                )
-            _read_file(part, 'meta', name=url)
-            _check_hash(part, wanted or announced, url)
-            os.replace(part, path)
-        except CheckpointError:
-            raise
-        except (URLError, HTTPException, OSError) as error:
-            reason = f'no connection to {urlparse(url).netloc}: {getattr(error, "reason", error)}'
-            if isinstance(error, HTTPError):
-                reason = f'the server answers {error.code} {error.reason}'
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(f'{path}.lock'):
+                if not path.exists():
+                    _fetch(url, path, wanted)
+                    return path
+        except OSError as error:
             raise CheckpointError(
-                f'checkpoint {url!r}: could not be downloaded ({reason}); with the file at hand, give '
-                'its path instead'
+                f'checkpoint {url!r}: could not be kept in {folder} ({error.strerror or error}); '
+                'TORCH_HOME names another folder'
             ) from error
-        finally:
-            part.unlink(missing_ok=True)
+    _check_hash(path, wanted, f'{url} (kept as {path}; delete it to fetch it again)')
     return path
 
 
-def _wanted_hash(address: str, fragment: str, name: str) -> str | None:
-    """The hash, or its start, that an address asks for; None if it asks for none."""
-    for value in parse_qs(fragment).get('sha256', ()):
-        if not re.fullmatch(r'[0-9a-fA-F]{8,64}', value):
-            raise ValueError(f'checkpoint {address!r}: sha256 must be 8 to 64 hexadecimal digits')
-        return value.lower()
-    # PyTorch's convention, which the authors and OpenMMLab follow. Digits alone may be a date.
+def _fetch(url: str, path: Path, wanted: str | None) -> None:
+    """Download a file; it comes to be under its name once it is whole."""
+    if url.startswith(f'{HUB}/'):
+        url = (os.environ.get('HF_ENDPOINT') or HUB).rstrip('/') + url.removeprefix(HUB)
+    part = path.with_name(f'{path.name}.part')
+    try:
+        size, announced = _announced(url)
+        torch.hub.download_url_to_file(url, str(part), progress=True)
+        found = part.stat().st_size
+        if size is not None and found < size:
+            raise CheckpointError(
+                f'checkpoint {url!r}: truncated, {found:,} of {size:,} bytes arrived; try again'
+            )
+        _read_file(part, 'meta', name=url)
+        _check_hash(part, wanted or announced, url)
+        os.replace(part, path)
+    except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
+        reason = f'no connection to {urlparse(url).netloc}: {getattr(error, "reason", error)}'
+        if isinstance(error, HTTPError):
+            reason = f'the server answers {error.code} {error.reason}'
+        raise CheckpointError(
+            f'checkpoint {url!r}: could not be downloaded ({reason}); with the file at hand, give its '
+            'path instead'
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _wanted_hash(address: str, fragment: str) -> str | None:
+    """The SHA-256, or its start, that an address ends in; None if it ends in nothing."""
+    if not fragment:
+        return None
+    found = re.fullmatch(r'sha256=([0-9a-fA-F]{8,64})', fragment)
+    if not found:
+        raise ValueError(
+            f'checkpoint {address!r}: what follows # must be sha256= and 8 to 64 hexadecimal digits'
+        )
+    return found[1].lower()
+
+
+def _hash_in_name(name: str) -> str | None:
+    """The start of the SHA-256 in a file's name: PyTorch's convention, the authors' and OpenMMLab's."""
     found = re.search(r'-([0-9a-f]{8,64})\.\w+$', name)
+    # Digits alone may be a date.
     return found[1] if found and not found[1].isdecimal() else None
 
 
@@ -140,9 +162,9 @@ def _announced(url: str) -> tuple[int | None, str | None]:
             headers.update({k.lower(): v for k, v in response.headers.items() if k[:2] == 'X-'})
     except HTTPError:  # not every server answers HEAD
         size = None
-    size = headers.get('x-linked-size', size)
+    size = headers.get('x-linked-size', size) or ''
     found = re.fullmatch(r'"?([0-9a-f]{64})"?', headers.get('x-linked-etag', ''))
-    return size and int(size), found and found[1]
+    return int(size) if size.isdecimal() else None, found and found[1]
 
 
 def _check_hash(path: Path, wanted: str | None, name: str) -> None:
@@ -163,8 +185,8 @@ def _check_hash(path: Path, wanted: str | None, name: str) -> None:
 # Addresses that mmengine leaves to this module: what its own loaders cannot read, and the published
 # files, on the hub or a mirror of it.
 SCHEMES = (
-    r'.*\.safetensors(#.*)?$',
-    r'https?://.*\.safetensors(#.*)?$',
+    r'.*\.safetensors([?#].*)?$',
+    r'https?://.*\.safetensors([?#].*)?$',
     r'https?://.*/timm/dla[^/]*\.in1k/',
 )
 
@@ -173,6 +195,16 @@ def load_from_mmdla(filename: str, map_location: str | torch.device | None = Non
     """mmengine's way to :func:`read_checkpoint`, for what :data:`SCHEMES` match.
 
     ``load_from``, ``init_cfg`` and ``mmpretrain.get_model`` come here by themselves.
+
+    Args:
+        filename (str): Path or address.
+        map_location (str | torch.device, optional): Device of the tensors. Default: the CPU.
+
+    Returns:
+        dict: ``state_dict``, and ``meta`` as far as the file holds any.
+
+    Raises:
+        FileNotFoundError, CheckpointError, ValueError: See :func:`read_checkpoint`.
     """
     # Functions that map a storage, which PyTorch takes too, leave it on the CPU.
     device = isinstance(map_location, str | torch.device)
@@ -182,8 +214,14 @@ def load_from_mmdla(filename: str, map_location: str | torch.device | None = Non
 
 
 def extend_mmengine() -> None:
-    """Register :func:`load_from_mmdla`; mmengine matches schemes as patterns, the specific first."""
+    """Have mmengine load what it cannot read by itself.
+
+    Safetensors and the published files, by :func:`load_from_mmdla` (mmengine matches schemes as
+    patterns, the specific first); its own training checkpoints, see :func:`allow_plain_classes`.
+    """
     from mmengine.runner import CheckpointLoader
+
+    allow_plain_classes()
 
     CheckpointLoader.register_scheme(SCHEMES, load_from_mmdla, force=True)
 
@@ -194,7 +232,7 @@ def _read_file(path: Path, map_location: str, name: str | None = None) -> dict:
         head = file.read(512)
     if not head:
         raise CheckpointError(f'checkpoint {name!r}: the file is empty')
-    if re.match(rb'\s*<(!doctype|html|\?xml|head|body)', head, re.IGNORECASE):
+    if re.match(rb'(\xef\xbb\xbf)?\s*<(!doctype|!--|html|\?xml|head|body)', head, re.IGNORECASE):
         raise CheckpointError(
             f'checkpoint {name!r}: this is a web page, probably an error page saved in place of '
             'the weights'
@@ -270,8 +308,8 @@ def plain_classes() -> list:
 def allow_plain_classes() -> None:
     """Let ``torch.load`` read mmengine's own checkpoints without unpickling at will.
 
-    For the tools: PyTorch 2.6 and later refuse anything but tensors otherwise, and upstream mmengine
-    then cannot resume.
+    PyTorch 2.6 and later refuse anything but tensors otherwise, and upstream mmengine then can neither
+    resume nor infer from what it trained.
     """
     if hasattr(torch.serialization, 'add_safe_globals'):  # PyTorch 2.4 and later
         torch.serialization.add_safe_globals(plain_classes())

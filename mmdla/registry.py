@@ -81,9 +81,15 @@ def import_extension(module: str, library: str, name: str):
     Raises:
         ImportError: In one sentence, if the library is missing.
     """
-    if importlib.util.find_spec(library) is None:
-        raise ImportError(f'mmdla.{name} needs {library}, which is not installed: {INSTALL[library]}')
+    check_library(library, f'mmdla.{name}')
     return importlib.import_module(module)
+
+
+def check_library(library: str, user: str) -> None:
+    """Raise ImportError, with what to install, if a library that something needs is missing."""
+    if importlib.util.find_spec(library) is None:
+        advice = INSTALL.get(library, f'pip install {library}')
+        raise ImportError(f'{user} needs {library}, which is not installed: {advice}')
 
 
 def _child(attribute: str) -> Registry:

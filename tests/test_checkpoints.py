@@ -281,9 +281,42 @@ def test_no_network_is_said(server):
         read_checkpoint(f'{server.address}/a.pth')
 
 
-def test_hashes_are_checked_for_form():
-    with pytest.raises(ValueError, match='sha256 must be 8 to 64 hexadecimal digits'):
-        read_checkpoint('http://127.0.0.1/a.pth#sha256=ba72')
+@pytest.mark.parametrize(
+    'end', ['sha256=ba72', 'sha256=', 'sha265=ba72cf86', 'sha256:ba72cf86', 'SHA256=ba72cf86']
+)
+def test_hashes_are_checked_for_form(tmp_path, end):
+    torch.save(released('46_c'), tmp_path / 'a.pth')
+    for source in ('http://127.0.0.1/a.pth', (tmp_path / 'a.pth').as_uri()):
+        with pytest.raises(ValueError, match='must be sha256= and 8 to 64 hexadecimal digits'):
+            read_checkpoint(f'{source}#{end}')
+
+
+def test_hash_of_a_file_here(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save(dict(x=torch.zeros(1)), path)
+    read_checkpoint(f'{path.as_uri()}#sha256={sha256(path)}')
+    with pytest.raises(CheckpointError, match='not 00000000 as announced'):
+        read_checkpoint(f'{path.as_uri()}#sha256=00000000')
+
+
+def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
+    torch.save(released('46_c'), server.folder / 'a.pth')
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'file'))
+    with pytest.raises(
+        CheckpointError, match=r'could not be kept in .*TORCH_HOME names another folder'
+    ):
+        read_checkpoint(f'{server.address}/a.pth')
+
+
+def test_what_is_kept_needs_no_lock(server, tmp_path, monkeypatch):
+    """A cache that others filled may not be one's own to write."""
+    import filelock
+
+    torch.save(released('46_c'), server.folder / 'a.pth')
+    read_checkpoint(f'{server.address}/a.pth')
+    monkeypatch.setattr(filelock.FileLock, 'acquire', lambda *_: pytest.fail('locked'))
+    read_checkpoint(f'{server.address}/a.pth')
 
 
 def test_a_date_is_no_hash(server):

@@ -92,6 +92,26 @@ def test_mmpretrain_knows_the_models(tmp_path, first):
     )
 
 
+def test_an_extension_that_fails_leaves_the_module_usable(tmp_path):
+    (tmp_path / 'other.py').write_text('x = 1')
+    out = python(
+        """
+        from mmdla.utils.when_imported import when_imported
+        calls = []
+        when_imported('other', lambda: calls.append(1) or 1 / 0)
+        import other
+        import importlib
+        importlib.reload(other)
+        assert other.x == 1 and calls == [1]
+        when_imported('json', lambda: calls.append(2))
+        assert calls == [1, 2], 'imported already'
+        """,
+        tmp_path,
+        PYTHONPATH=f'{tmp_path}:{ROOT}',
+    )
+    assert 'other could not be extended (ZeroDivisionError: division by zero)' in out
+
+
 def test_import_after_mmseg_was_used(tmp_path):
     python(
         """
@@ -151,6 +171,7 @@ def test_without_mmseg(tmp_path):
         tmp_path,
     )
     assert out.count('needs mmseg, which is not installed: pip install') == 2
+    assert 'mmdla.IDAUpHead needs mmseg' in out
 
 
 def test_without_mmengine(tmp_path):

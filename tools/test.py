@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os.path as osp
 
 from mmengine.config import Config
 
@@ -47,18 +46,20 @@ def draw_pictures(cfg: Config, folder: str) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise ValueError("--show-dir: the config's default_hooks have no visualization")
-    # mmseg's and mmdet's hooks say draw, mmpretrain's says enable.
-    hook['enable' if hook['type'].split('.')[-1] == 'VisualizationHook' else 'draw'] = True
+    if hook['type'].split('.')[-1] == 'VisualizationHook':
+        raise ValueError(
+            "--show-dir: mmpretrain's VisualizationHook swaps red and blue, and images of one name in "
+            'different folders; use ImageClassificationInferencer(CONFIG, CHECKPOINT)(FOLDER, '
+            'show_dir=...)'
+        )
+    hook['draw'] = True
     hook['interval'] = 1
     cfg.visualizer['save_dir'] = folder
 
 
 def main() -> None:
     args = parse_args()
-    if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
-        raise FileNotFoundError(f'checkpoint {args.checkpoint!r}: there is no such file')
     cfg = load_config(args)
-    cfg.load_from = args.checkpoint
     if args.tta:
         use_tta(cfg)
     if args.out:

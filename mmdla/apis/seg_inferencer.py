@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
 from mmseg.registry import DATASETS
+from mmseg.utils import get_classes, get_palette
 from torch import nn
 
-from ..checkpoints import AUTHORS_DLASEG, CheckpointError, convert_released, state_dict_of
+from ..checkpoints import (
+    AUTHORS_DLASEG,
+    CheckpointError,
+    convert_released,
+    read_checkpoint,
+    state_dict_of,
+)
 from ..registry import MIM
 
 
 class SegInferencer(MMSegInferencer):
     """Label maps of images: :class:`mmseg.apis.MMSegInferencer` that knows this project's configs.
 
-    Classes and colours come from the checkpoint, or from the data set of the config. Weights may be the
-    authors' segmentation networks, as they were released.
+    Weights may be the authors' segmentation networks, as they were released.
 
     Args:
         model (str | Config): Name of a config of this project (``'dla34_cityscapes'``) or of mmseg's
             metafiles, a path, or a config.
         weights (str, optional): Path or address. Default: the published ones of ``model``.
-        **kwargs: Of ``MMSegInferencer``: ``classes``, ``palette``, ``dataset_name``, ``device``, ...
+        classes (Sequence[str], optional): Names of the classes. Default: those of ``dataset_name``, of
+            the checkpoint, or of the config's data set, the first that there is.
+        palette (Sequence, optional): Their colours. Default: likewise.
+        dataset_name (str, optional): Data set whose classes and colours to use, by mmseg's name for it.
+        **kwargs: Of ``MMSegInferencer``: ``device``, ``scope``, ...
 
     Raises:
         ValueError: If ``model`` is no known name, or has no published weights and none are given.
+        FileNotFoundError, CheckpointError: If the weights are not there, are no checkpoint, or of
+            another network.
 
     Example:
         >>> from mmdla.apis import SegInferencer
@@ -32,19 +46,38 @@ class SegInferencer(MMSegInferencer):
         >>> labels = inferencer('street.png')['predictions']  # (H, W), class numbers
     """
 
-    def __init__(self, model: str | Config, weights: str | None = None, **kwargs):
+    def __init__(
+        self,
+        model: str | Config,
+        weights: str | None = None,
+        classes: Sequence[str] | None = None,
+        palette: Sequence | None = None,
+        dataset_name: str | None = None,
+        **kwargs,
+    ):
         super().__init__(model, weights, **kwargs)
+        if dataset_name is not None:
+            self.model.dataset_meta = dict(
+                classes=get_classes(dataset_name), palette=get_palette(dataset_name)
+            )
+        for name, value in dict(classes=classes, palette=palette).items():
+            if value is not None:
+                self.model.dataset_meta[name] = value
 
     def _load_model_from_metafile(self, model: str) -> tuple[Config, str | None]:
-        known = {entry['Name']: entry for entry in self._get_models_from_metafile(str(MIM))}
-        if model in known:
-            return Config.fromfile(MIM / known[model]['Config']), known[model].get('Weights')
+        known = {
+            entry['Name']: entry
+            for entry in self._get_models_from_metafile(str(MIM))
+            if entry['Results'][0]['Task'] == 'Semantic Segmentation'
+        }
+        entry = known.get(model.lower())
+        if entry is not None:
+            return Config.fromfile(MIM / entry['Config']), entry['Weights']
         try:
             return super()._load_model_from_metafile(model)
         except ValueError as error:
-            names = [n for n, e in known.items() if e['Results'][0]['Task'] == 'Semantic Segmentation']
             raise ValueError(
-                f'model={model!r}: neither a file, nor a name of mmseg, nor one of {", ".join(names)}'
+                f'model={model!r}: neither a file, nor a name of mmseg, nor one of {", ".join(known)}'
             ) from error
 
     def _init_model(self, cfg: Config, weights: str | None, device: str) -> nn.Module:
@@ -53,18 +86,29 @@ class SegInferencer(MMSegInferencer):
                 'weights=None: no weights are published for this model; give a path or an address, '
                 'such as a checkpoint of tools/train.py'
             )
-        return super()._init_model(cfg, weights, device)
+        # Read here, and by `_load_weights_to_model` taken: mmengine's reader unpickles anything.
+        self._checkpoint = read_checkpoint(weights)
+        self._source = f'checkpoint {weights!r}'
+        return super()._init_model(cfg, None, device)
 
-    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict, cfg: Config) -> None:
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
+        checkpoint = self.__dict__.pop('_checkpoint')
         meta = dict(checkpoint.get('meta') or {})
-        state_dict = state_dict_of(checkpoint, 'weights')
+        state_dict = state_dict_of(checkpoint, self._source)
         try:
-            converted = convert_released(state_dict, 'weights')
+            converted = convert_released(state_dict, self._source)
         except CheckpointError:  # not a released format: this project's or mmseg's own names
             pass
         else:
             if converted.format == AUTHORS_DLASEG:
                 state_dict = converted.state_dict
+        names = {name.removeprefix('module.') for name in state_dict}
+        if not names & model.state_dict().keys():
+            raise CheckpointError(
+                f'{self._source}: none of its parameters is one of the model, {type(model).__name__} '
+                f'with {type(model.backbone).__name__}'
+            )
         if not {'dataset_meta', 'CLASSES'} & meta.keys():
-            meta['dataset_meta'] = DATASETS.get(cfg.test_dataloader.dataset.type).METAINFO
+            dataset = cfg.test_dataloader.dataset
+            meta['dataset_meta'] = DATASETS.get(dataset.type).METAINFO | dataset.get('metainfo', {})
         super()._load_weights_to_model(model, dict(meta=meta, state_dict=state_dict), cfg)

@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from ..checkpoints import allow_plain_classes
+from ..registry import check_library
 from ..utils.data_checks import check_config
 
 
@@ -44,10 +44,15 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """The config named, with ``--cfg-options`` applied."""
+    """The config named, with ``--cfg-options`` applied.
+
+    Raises:
+        ImportError: If the library that it is for is not installed.
+    """
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    check_library(cfg.get('default_scope', 'mmseg'), f'{args.config}')
     return cfg
 
 
@@ -63,10 +68,19 @@ def build_model(cfg: Config, part: ConfigDict | None = None) -> nn.Module:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config to train or test, as the shared arguments say."""
+    """The config to train or test, as the shared arguments say.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+    """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args)
     cfg.launcher = args.launcher
+    checkpoint = getattr(args, 'checkpoint', None)
+    if checkpoint is not None:
+        if '://' not in checkpoint and not osp.isfile(checkpoint):
+            raise FileNotFoundError(f'checkpoint {checkpoint!r}: there is no such file')
+        cfg.load_from = checkpoint
     name = osp.splitext(osp.basename(args.config))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
     return cfg
@@ -82,7 +96,6 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
     Raises:
         DataFolderError: If a data folder is missing or incomplete.
     """
-    allow_plain_classes()
     check_config(cfg, splits)
     fit_to_machine(cfg, cfg.launcher)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
+from mmengine.registry import Registry
+
 GUIDE = 'docs/data.md'
 # Variable that sets each data set's root, and what its root holds.
 KNOWN = {
@@ -43,6 +45,12 @@ KNOWN = {
         'CAMVID_ROOT',
         '{train,val,test}/*.png (or .jpg) and {train,val,test}annot/*.png',
     ),
+}
+# Files and folders below the root, of the data sets that need more than class folders.
+NEEDED = {
+    'CUB': ('images', 'images.txt', 'image_class_labels.txt', 'train_test_split.txt'),
+    'FGVCAircraft': ('data/images', 'data/images_variant_{split}.txt'),
+    'Food101': ('images', 'meta/{split}.txt'),
 }
 
 
@@ -127,9 +135,10 @@ def check_config(cfg, splits: Sequence[str] = ('train', 'val')) -> None:
         splits (Sequence[str]): Which data loaders. Default: train and val.
 
     Raises:
-        DataFolderError: For the first folder that is missing or incomplete.
+        DataFolderError: For the first folder that is missing or incomplete, or if the folders are the
+            classes and differ between splits, or are more than the network has outputs.
     """
-    check = _check_images if cfg.get('default_scope') == 'mmpretrain' else _check_dataset
+    check = _check_images if cfg.get('default_scope') == 'mmpretrain' else _check_maps
     classes: dict[str, set[str]] = {}
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
@@ -142,8 +151,15 @@ def check_config(cfg, splits: Sequence[str] = ('train', 'val')) -> None:
         different = classes[a] ^ classes[b]
         if different:
             raise DataFolderError(
-                f'{a} and {b} data have different class folders: {sorted(different)} only in '
-                'one of them; make empty folders for classes without images'
+                f'{a} and {b} data have different class folders: {sorted(different)} only in one of '
+                'them; make empty folders for classes without images'
+            )
+    outputs = cfg.get('model', {}).get('head', {}).get('num_classes')
+    for split, names in classes.items():
+        if outputs is not None and len(names) > outputs:
+            raise DataFolderError(
+                f'{split} data have {len(names)} class folders and model.head.num_classes is {outputs}; '
+                'must be as many'
             )
 
 
@@ -155,7 +171,15 @@ def _leaves(dataset) -> list[dict]:
     return [leaf for d in inner for leaf in _leaves(d)]
 
 
-def _check_dataset(dataset: dict) -> None:
+def _class_of(dataset: dict, registry: Registry, base: type) -> type | None:
+    """The class of a data set, if it is one of a library's."""
+    kind = dataset['type']
+    cls = registry.get(kind) if isinstance(kind, str) else kind
+    return cls if isinstance(cls, type) and issubclass(cls, base) else None
+
+
+def _check_maps(dataset: dict) -> None:
+    """Check a data set of mmseg."""
     prefix = dataset.get('data_prefix')
     if not isinstance(prefix, dict) or 'img_path' not in prefix or find_spec('mmseg') is None:
         return
@@ -164,10 +188,8 @@ def _check_dataset(dataset: dict) -> None:
     from mmseg.datasets import BaseSegDataset
     from mmseg.registry import DATASETS
 
-    cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
-    if not (isinstance(cls, type) and issubclass(cls, BaseSegDataset)):
-        return
-    if getattr(cls, 'generates', False):
+    cls = _class_of(dataset, DATASETS, BaseSegDataset)
+    if cls is None or getattr(cls, 'generates', False):
         return
     img_suffix, ann_suffix = (_argument(dataset, cls, k) for k in ('img_suffix', 'seg_map_suffix'))
     if img_suffix is None or ann_suffix is None:
@@ -192,25 +214,29 @@ def _check_images(dataset: dict) -> set[str]:
     from mmpretrain.datasets import BaseDataset, CustomDataset
     from mmpretrain.registry import DATASETS
 
-    cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+    cls = _class_of(dataset, DATASETS, BaseDataset)
     root = dataset.get('data_root')
-    if not (isinstance(cls, type) and issubclass(cls, BaseDataset)) or not root or '://' in root:
+    if cls is None or not root or '://' in root:
         return set()
     advice = _advice(cls.__name__, root)
-    if not Path(root).is_dir():
-        raise DataFolderError(f'The folder of images is missing: {root}. {advice}')
-    if not issubclass(cls, CustomDataset):
-        return set()
-    prefix = dataset.get('data_prefix') or dataset.get('split') or ''
-    folder = Path(root) / (prefix.get('img_path', '') if isinstance(prefix, dict) else prefix)
-    if not folder.is_dir():
-        raise DataFolderError(f'The folder of images is missing: {folder}. {advice}')
-    listed = dataset.get('ann_file') or Path(root, 'meta', f'{dataset.get("split")}.txt').is_file()
-    if listed or not dataset.get('with_label', True):
+    split, prefix = dataset.get('split'), dataset.get('data_prefix')
+    by_folder = issubclass(cls, CustomDataset)
+    folder = Path(root)
+    if by_folder:
+        folder /= (prefix.get('img_path', '') if isinstance(prefix, dict) else prefix) or split or ''
+    wanted = [folder, *(Path(root, name.format(split=split)) for name in NEEDED.get(cls.__name__, ()))]
+    for path in wanted:
+        if not path.exists():
+            raise DataFolderError(f'{path} is missing. {advice}')
+    listed = dataset.get('ann_file') or Path(root, 'meta', f'{split}.txt').is_file()
+    if not by_folder or listed or not dataset.get('with_label', True):
         return set()
     classes = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
     if not classes:
-        raise DataFolderError(f'The folder of images holds no folders of classes: {folder}. {advice}')
+        raise DataFolderError(f'{folder} holds no folders of classes. {advice}')
+    hidden = sorted(name for name in classes if name.startswith('.'))
+    if hidden:
+        raise DataFolderError(f'{folder} holds {hidden}, which would be taken for classes: remove them')
     return classes
 
 

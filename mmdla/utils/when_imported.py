@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -27,16 +28,28 @@ class _Waiting(MetaPathFinder):
             self.asking = False
         if spec is None or spec.loader is None:
             return None
-        execute = spec.loader.exec_module
+        loader = spec.loader
+        execute = loader.exec_module
 
         def exec_module(module) -> None:
             execute(module)
+            if module.__name__ != self.name:  # some loaders load several modules
+                return
+            loader.exec_module = execute
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
-            self.action()
+                _call(self.name, self.action)
 
-        spec.loader.exec_module = exec_module
+        loader.exec_module = exec_module
         return spec
+
+
+def _call(name: str, action: Callable[[], object]) -> None:
+    """Call what extends a module, which goes on working if that fails."""
+    try:
+        action()
+    except Exception as error:
+        warnings.warn(f'{name} could not be extended ({type(error).__name__}: {error})', stacklevel=2)
 
 
 def when_imported(name: str, action: Callable[[], object]) -> None:
@@ -46,9 +59,10 @@ def when_imported(name: str, action: Callable[[], object]) -> None:
 
     Args:
         name (str): The module, by its full name. It need not be installed.
-        action (Callable): Called without arguments, once.
+        action (Callable): Called without arguments, once. If it fails there is a warning, and the
+            module works as it is.
     """
     if name in sys.modules:
-        action()
+        _call(name, action)
     else:
         sys.meta_path.insert(0, _Waiting(name, action))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import mmcv
@@ -15,6 +16,7 @@ from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
 
 from mmdla.apis import SegInferencer
+from mmdla.checkpoints import CheckpointError
 from mmdla.engine.setup import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,8 +76,37 @@ def test_released_segmentation_network(golden, tmp_path):
     assert inferencer.model.dataset_meta['classes'][0] == 'road'
 
 
-def test_what_is_wrong_is_said(weights):
+def test_classes_and_colours_of_ones_own(weights):
+    inferencer = SegInferencer('DLA34-8s_CamVid', weights, classes=['a'] * 11, device='cpu')
+    assert inferencer.model.dataset_meta['classes'] == ['a'] * 11
+    assert inferencer.model.dataset_meta['palette'][0] == [128, 128, 128], "CamVid's sky"
+    inferencer = SegInferencer('dla34-8s_camvid', weights, dataset_name='ade', device='cpu')
+    assert inferencer.model.dataset_meta['classes'][0] == 'wall'
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_what_is_wrong_is_said(weights, tmp_path):
+    def wrong(weights) -> str:
+        with pytest.raises(CheckpointError) as caught:
+            SegInferencer('dla34-8s_camvid', str(weights), device='cpu')
+        return str(caught.value)
+
     with pytest.raises(ValueError, match='no weights are published for this model; give a path'):
         SegInferencer('dla34_cityscapes', device='cpu')
-    with pytest.raises(ValueError, match=r"model='dla35': neither a file, .* dla34_cityscapes"):
-        SegInferencer('dla35', weights, device='cpu')
+    for name in ('dla35', 'dla34_imagenet'):
+        with pytest.raises(ValueError, match=rf"model='{name}': neither a file, .* dla34_cityscapes"):
+            SegInferencer(name, weights, device='cpu')
+    (tmp_path / 'page.pth').write_text('<html>gone</html>')
+    assert 'this is a web page' in wrong(tmp_path / 'page.pth')
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / 'other.pth')
+    assert 'none of its parameters is one of the model, EncoderDecoder with DLA' in wrong(
+        tmp_path / 'other.pth'
+    )
+    Bomb.path = tmp_path / 'exploded'
+    torch.save(dict(state_dict=dict(x=torch.zeros(1)), config=Bomb()), tmp_path / 'bomb.pth')
+    assert 'unpickling it could run code' in wrong(tmp_path / 'bomb.pth')
+    assert not (tmp_path / 'exploded').exists()

@@ -40,9 +40,10 @@ def main() -> None:
         stem = Path(sample['data_samples'].img_path).stem
         options = dict(draw_pred=False, out_file=str(args.out / f'{i:04d}_{stem}.png'))
         if hasattr(visualizer, 'visualize_cls'):  # mmpretrain's
-            visualizer.visualize_cls(
-                image, sample['data_samples'], dataset.metainfo.get('classes'), **options
-            )
+            # On a small image nobody could read the class.
+            resize = 224 if min(image.shape[:2]) < 224 else None
+            classes = dataset.metainfo.get('classes')
+            visualizer.visualize_cls(image, sample['data_samples'], classes, resize=resize, **options)
         else:
             visualizer.add_datasample(stem, image, sample['data_samples'], **options)
     print(f'\nWritten: {args.out}')

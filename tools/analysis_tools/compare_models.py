@@ -33,6 +33,7 @@ from torch import nn
 
 import mmdla  # noqa: F401
 from mmdla.engine.setup import build_model, device_name
+from mmdla.registry import check_library
 from mmdla.utils.complexity import blank_images, count
 from mmdla.utils.memory import saved_bytes
 from mmdla.utils.timing import in_turn, inference, ratio, training_step
@@ -129,9 +130,11 @@ def find(name: str) -> tuple[Config, Row]:
     if library == 'timm':
         import timm
 
+        network = network.lower()
         known(name, [f'timm/{model}' for model in timm.list_models()])
         model = dict(type='TimmClassifier', model_name=network)
         return Config(dict(default_scope='mmpretrain', model=model)), Row(name, network)
+    check_library('mmpretrain', f'the name {name}')
     from mmpretrain.apis.model import ModelHub, list_models
 
     known(name, list_models())
@@ -140,7 +143,8 @@ def find(name: str) -> tuple[Config, Row]:
     for result in info.results or []:
         # Other data have other errors.
         if result.task == 'Image Classification' and result.dataset == 'ImageNet-1k':
-            errors = {key: round(100 - value, 2) for key, value in result.metrics.items()}
+            metrics = result.metrics or {}
+            errors = {key: round(100 - value, 2) for key, value in metrics.items()}
             row.top1, row.top5 = errors.get('Top 1 Accuracy'), errors.get('Top 5 Accuracy')
     return info.config, row
 
@@ -289,7 +293,10 @@ def main() -> None:
         for row, model in zip(rows, models)
     }
     runs = [works[work](model, images[row.config]) for row, work, model in jobs]
-    times = in_turn(runs, track_iter_progress(range(args.rounds)))
+    try:
+        times = in_turn(runs, track_iter_progress(range(args.rounds)))
+    except ValueError as error:  # batch norm, of one value a channel
+        sys.exit(f'\ncompare_models: {error}; take a greater --shape or --batch, or --no-training')
     for (row, work, _), seconds in zip(jobs, times):
         row.seconds[work] = seconds
 
@@ -305,6 +312,9 @@ def main() -> None:
     )
     (args.out / 'figures.json').write_text(json.dumps(figures, indent=1) + '\n')
     plot(rows, args, args.out / 'plot.png')
+    hidden = [row.name for row in rows if row.top1 is None]
+    if 0 < len(hidden) < len(rows):
+        print(f'\nNot in the plot, having no published error: {", ".join(hidden)}')
     print(f'\nTable, figures and plot: {args.out}')
 
 

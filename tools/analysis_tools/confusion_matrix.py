@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ import torch
 import mmdla  # noqa: F401
 from mmdla.engine.setup import add_arguments, build_runner, load_config
 
+FILES = ('confusion_matrix.csv', 'confusion_matrix.png')
 MANY = 30  # classes whose numbers and names are still read in a picture
 
 
@@ -24,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='a config of mmpretrain')
     parser.add_argument('checkpoint', help='path or address')
-    parser.add_argument('--out', type=Path, help='folder to write to (the work dir)')
+    parser.add_argument('--out', type=Path, help="folder to write to (the run's, in the work dir)")
     parser.add_argument('--mistakes', type=int, default=10, help='how many to print (10)')
     add_arguments(parser)
     return parser.parse_args()
@@ -49,13 +51,24 @@ def report(matrix: torch.Tensor, classes: list[str], mistakes: int) -> str:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    cfg.load_from = args.checkpoint
+    if cfg.get('default_scope') != 'mmpretrain':
+        sys.exit(f'confusion_matrix: {args.config} is no config of a classifier of mmpretrain')
+    there = [name for name in FILES if args.out and (args.out / name).exists()]
+    if there:
+        sys.exit(f'confusion_matrix: {args.out} holds {" and ".join(there)}; choose another --out')
     cfg.test_evaluator = dict(type='ConfusionMatrix')
-    out = args.out or Path(cfg.work_dir)
     runner = build_runner(cfg, ['test'])
     matrix = runner.test()['confusion_matrix/result']
+    if runner.rank > 0:
+        return
+    out = args.out or Path(runner.log_dir)
     names = runner.test_dataloader.dataset.metainfo.get('classes')
     classes = list(names or map(str, range(len(matrix))))
+    if len(classes) != len(matrix):
+        sys.exit(
+            f'confusion_matrix: the network has {len(matrix)} outputs and the data {len(classes)} '
+            'classes: they must be as many'
+        )
 
     import matplotlib
 

@@ -13,6 +13,5 @@ test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=20),
     checkpoint=dict(type='CheckpointHook', interval=10),
-    visualization=dict(type='VisualizationHook', enable=False),
 )
 randomness = dict(seed=0)

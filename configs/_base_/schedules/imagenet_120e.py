@@ -11,6 +11,5 @@ default_hooks = dict(
     checkpoint=dict(
         type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='accuracy/top1', rule='greater'
     ),
-    visualization=dict(type='VisualizationHook', enable=False),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=256)

@@ -12,5 +12,6 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=True, begin=5, end=300, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=300)
-custom_hooks = [dict(type='EMAHook', momentum=1e-4, priority='ABOVE_NORMAL')]
+# the averaged weights want averaged statistics of the batch norms
+custom_hooks = [dict(type='EMAHook', momentum=1e-4, update_buffers=True, priority='ABOVE_NORMAL')]
 auto_scale_lr = dict(base_batch_size=1024)

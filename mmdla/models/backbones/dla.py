@@ -69,7 +69,8 @@ class DLA(BaseModule):
         out_indices (Sequence[int]): Levels to return, ascending. Those past the last are not built.
             Default: ``(2, 3, 4, 5)``, strides 4 to 32.
         strides (Sequence[int]): Strides of levels 0-5, each 1 or 2. Small images want fewer of 2:
-            ``(1, 1, 1, 2, 2, 2)`` leaves a 4x4 map of 32x32 pixels. Default: ``(1, 2, 2, 2, 2, 2)``.
+            ``(1, 1, 1, 2, 2, 2)`` leaves a 4x4 map of 32x32 pixels. What would exceed
+            ``output_stride`` becomes dilation. Default: ``(1, 2, 2, 2, 2, 2)``.
         output_stride (int): 32, 16 or 8: the stride that no level exceeds. Dilation takes the place
             of the later strides so that the network computes the same function, more densely:
             every second (fourth) value is what stride 32 gives. Default: 32.
@@ -179,7 +180,7 @@ class DLA(BaseModule):
         depths, self.channels = settings['depths'], settings['channels']
         self.out_indices = self._check_out_indices(out_indices, len(depths))
         strides = sequence('strides', strides)
-        if len(strides) != len(depths) or not all(s in (1, 2) for s in strides):
+        if len(strides) != len(depths) or not all(type(s) is int and s in (1, 2) for s in strides):
             raise ValueError(
                 f'strides={strides}: must be six, one for each of levels 0 to 5, of 1 or 2'
             )
