@@ -158,8 +158,8 @@ def check_config(cfg, splits: Sequence[str] = ('train', 'val')) -> None:
     for split, names in classes.items():
         if outputs is not None and len(names) > outputs:
             raise DataFolderError(
-                f'{split} data have {len(names)} class folders, model.head.num_classes is {outputs}: must '
-                'be as many'
+                f'{split} data have {len(names)} class folders, but model.head.num_classes is '
+                f'{outputs}: must be as many'
             )
 
 
