@@ -154,7 +154,8 @@ def check_config(cfg, splits: Sequence[str] = ('train', 'val')) -> None:
                 f'{a} and {b} data have different class folders: {sorted(different)} only in one of '
                 'them; make empty folders for classes without images'
             )
-    outputs = cfg.get('model', {}).get('head', {}).get('num_classes')
+    head = cfg.get('model', {}).get('head')
+    outputs = head.get('num_classes') if isinstance(head, dict) else None
     for split, names in classes.items():
         if outputs is not None and len(names) > outputs:
             raise DataFolderError(
@@ -216,11 +217,13 @@ def _check_images(dataset: dict) -> set[str]:
 
     cls = _class_of(dataset, DATASETS, BaseDataset)
     root = dataset.get('data_root')
-    if cls is None or not root or '://' in root:
+    by_folder = cls is not None and issubclass(cls, CustomDataset)
+    # Others may download what they lack.
+    checked = by_folder or cls is not None and cls.__name__ in KNOWN
+    if not checked or not root or '://' in root:
         return set()
     advice = _advice(cls.__name__, root)
     split, prefix = dataset.get('split'), dataset.get('data_prefix')
-    by_folder = issubclass(cls, CustomDataset)
     folder = Path(root)
     if by_folder:
         folder /= (prefix.get('img_path', '') if isinstance(prefix, dict) else prefix) or split or ''

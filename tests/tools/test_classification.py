@@ -168,6 +168,8 @@ def test_wrong_folders_are_named(images, monkeypatch, run_tool):
     cfg = Config.fromfile(FOLDER)
     cfg.model.head.num_classes = 2
     assert '3 class folders, but model.head.num_classes is 2: must be as many' in error(cfg)
+    downloads = dict(dataset=dict(type='CIFAR10', data_root=f'{images}/none', split='train'))
+    check_config(Config(dict(default_scope='mmpretrain', train_dataloader=downloads)))
     (images / 'train/.ipynb_checkpoints').mkdir()
     assert f"{images}/train holds ['.ipynb_checkpoints'], which would be taken for classes" in error()
     (images / 'train/.ipynb_checkpoints').rmdir()
