@@ -219,7 +219,7 @@ def _check_images(dataset: dict) -> set[str]:
     root = dataset.get('data_root')
     by_folder = cls is not None and issubclass(cls, CustomDataset)
     # Others may download what they lack.
-    checked = by_folder or cls is not None and cls.__name__ in KNOWN
+    checked = by_folder or (cls is not None and cls.__name__ in KNOWN)
     if not checked or not root or '://' in root:
         return set()
     advice = _advice(cls.__name__, root)
