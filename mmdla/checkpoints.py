@@ -316,9 +316,11 @@ def allow_plain_classes() -> None:
 
 
 def _plain_classes_allowed():
-    if hasattr(torch.serialization, 'safe_globals'):  # PyTorch 2.5 and later
-        return torch.serialization.safe_globals(plain_classes())
-    return contextlib.nullcontext()
+    if not hasattr(torch.serialization, 'safe_globals'):  # before PyTorch 2.5
+        return contextlib.nullcontext()
+    # When it ends it takes off the list what it was given, and so what stood there before too.
+    allowed = torch.serialization.get_safe_globals()
+    return torch.serialization.safe_globals([c for c in plain_classes() if c not in allowed])
 
 
 def state_dict_of(checkpoint: Mapping, source: str = 'checkpoint') -> dict[str, Tensor]:

@@ -156,10 +156,13 @@ def _seeded():
 
 
 @pytest.fixture(autouse=True)
-def _no_default_scope():
-    """A test does not find the scope that one before it left."""
+def _nothing_left():
+    """A test finds no default scope that one before it left, and no logger that writes to its output."""
     yield
-    if 'mmengine' in sys.modules:
+    if 'mmengine.runner' in sys.modules:
+        from mmengine.logging import MessageHub, MMLogger
         from mmengine.registry import DefaultScope
+        from mmengine.visualization import Visualizer
 
-        DefaultScope._instance_dict.clear()
+        for manager in (DefaultScope, MMLogger, MessageHub, Visualizer):
+            manager._instance_dict.clear()

@@ -207,6 +207,18 @@ def test_attributes_of_what_may_be_loaded_cannot_be_called(tmp_path):
     assert not (tmp_path / 'exploded').exists()
 
 
+def test_reading_leaves_the_allow_list_as_it_was(tmp_path):
+    from mmdla.checkpoints import allow_plain_classes
+
+    if not hasattr(torch.serialization, 'get_safe_globals'):
+        pytest.skip('before PyTorch 2.4 there is no list')
+    allow_plain_classes()
+    before = set(torch.serialization.get_safe_globals())
+    torch.save(dict(x=torch.zeros(1)), tmp_path / 'a.pth')
+    read_checkpoint(tmp_path / 'a.pth')
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
 def test_missing_file():
     with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth': there is no such file"):
         read_checkpoint('nowhere.pth')
