@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import runpy
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -29,6 +30,13 @@ def shared(path: str) -> Path:
     if not found.exists():
         pytest.skip(f'needs {path} of the shared material (MMDLA_SHARED={SHARED})')
     return found
+
+
+def free_port() -> str:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return str(s.getsockname()[1])
 
 
 def random_norms(module: torch.nn.Module) -> torch.nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from functools import partial
@@ -12,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_norms
+from conftest import free_port, random_norms
+from mmengine.model import BaseModule
 from torch import nn
 
 from mmdla.models import DLA
@@ -461,18 +461,19 @@ def test_stages_from_a_config():
     assert MODELS.build(cfg)(torch.randn(2, 4, 33, 17))[0].shape == (2, 4, 9, 5)
 
 
+class Stage(BaseModule):
+    """A stage that initializes itself."""
+
+    def __init__(self):
+        super().__init__(dict(type='Constant', layer='Conv2d', val=7.0))
+        self.conv = nn.Conv2d(4, 4, 3, 2, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
 def test_stages_keep_their_own_initialization():
-    from mmengine.model import BaseModule
-
     from mmdla.models import AggregatedStages
-
-    class Stage(BaseModule):
-        def __init__(self):
-            super().__init__(dict(type='Constant', layer='Conv2d', val=7.0))
-            self.conv = nn.Conv2d(4, 4, 3, 2, 1)
-
-        def forward(self, x):
-            return self.conv(x)
 
     model = AggregatedStages([Stage(), Stage()], [4, 4], nn.Sequential(Stage()))
     model.init_weights()
@@ -483,17 +484,7 @@ def test_stages_keep_their_own_initialization():
 
 def test_pretrained_weights_come_last(tmp_path):
     """A stage's own initialization does not undo what a checkpoint gives."""
-    from mmengine.model import BaseModule
-
     from mmdla.models import AggregatedStages
-
-    class Stage(BaseModule):
-        def __init__(self):
-            super().__init__(dict(type='Constant', layer='Conv2d', val=7.0))
-            self.conv = nn.Conv2d(4, 4, 3, 2, 1)
-
-        def forward(self, x):
-            return self.conv(x)
 
     trained = AggregatedStages([Stage(), Stage()], [4, 4]).state_dict()
     torch.save(trained, tmp_path / 'trained.pth')
@@ -723,9 +714,7 @@ def test_forms_and_blocks_under_ddp(pairs, tmp_path):
     """Two processes, odd sizes, no unused parameters."""
     pytest.importorskip('mmpretrain')
     (tmp_path / 'steps.py').write_text(DDP_STEPS)
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
+    port = free_port()
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--nproc_per_node=2',
          f'--master_port={port}', tmp_path / 'steps.py', *pairs],

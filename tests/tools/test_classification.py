@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 
 pytest.importorskip('mmpretrain')
 
+from conftest import free_port
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
@@ -130,15 +130,13 @@ def test_published_weights_are_tested_by_address(images, tmp_path, run_tool, ser
 
 def test_two_processes(images, tmp_path, monkeypatch):
     env = {
-        **os.environ, 'DLA_WEIGHTS': 'none', 'PYTHON': sys.executable, 'CUDA_VISIBLE_DEVICES': '-1'
+        **os.environ, 'DLA_WEIGHTS': 'none', 'PYTHON': sys.executable, 'CUDA_VISIBLE_DEVICES': '-1',
+        'PORT': free_port(),
     }  # fmt: skip
     command = [
         ROOT / 'tools/dist_train.sh', FOLDER, 2, '--work-dir', tmp_path / 'work',
         '--cfg-options', *SMALL, *FAST, 'train_cfg.max_epochs=1',
     ]  # fmt: skip
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        env['MASTER_PORT'] = env['PORT'] = str(free.getsockname()[1])
     done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert 'accuracy/top1' in done.stdout + done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 
 pytest.importorskip('mmseg')
+from conftest import free_port
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -242,12 +242,6 @@ train_cfg = dict(max_epochs=1)
         'test.py', config, tmp_path / 'work/epoch_1.pth', '--work-dir', tmp_path / 'work', env=env
     )
     assert 'accuracy/top1' in text
-
-
-def free_port() -> str:
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return str(s.getsockname()[1])
 
 
 def test_two_processes(env, tmp_path):
