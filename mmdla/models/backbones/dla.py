@@ -5,15 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...checkpoints import load_pretrained, rename_classifier, split_pretrained
-from ..layers import BLOCKS, FORMS, HDA, Chain, factory, node_factory, recompute, sequence
-from ..layers.conv import PAPER_INIT, conv_norm_act, find_conv
+from ..layers import BLOCKS, FORMS, HDA, Chain, factory, node_factory, sequence
+from ..layers.conv import conv_level, conv_norm_act, find_conv
+from .levels import LevelBackbone
 
 STAGE_ARGUMENTS = [
     'depth',
@@ -34,12 +31,8 @@ COMPACT = (16, 32, 64, 64, 128, 256)
 TIMM = 'https://huggingface.co/timm/{}.in1k/resolve/main/model.safetensors'
 
 
-def _call(module: nn.Module, x: Tensor) -> Tensor:
-    return module(x)
-
-
 @MODELS.register_module()
-class DLA(BaseModule):
+class DLA(LevelBackbone):
     """DLA: a network of hierarchical trees, joined by iterative aggregation.
 
     Six levels, counted from 0. A 7x7 convolution and level 0 keep the image's size, level 1 halves
@@ -138,6 +131,7 @@ class DLA(BaseModule):
             channels=LARGE,
         ),
     }
+    level_name = 'level{}'
     # timm's copies of the published ImageNet weights (BSD-3-Clause), for configs to name.
     pretrained_urls = {arch: TIMM.format(f'dla{arch}') for arch in arch_settings}
 
@@ -164,10 +158,8 @@ class DLA(BaseModule):
         settings = self._settings(arch)
         find_conv(conv_cfg)
         stage = factory(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
-        pretrained, others = split_pretrained(init_cfg)
-        super().__init__(others or PAPER_INIT)
-        self.pretrained = pretrained
-        if pretrained and pretrained['checkpoint'] == 'timm':
+        super().__init__(range(6), out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        if self.pretrained and self.pretrained['checkpoint'] == 'timm':
             if isinstance(arch, Mapping):
                 raise ValueError("init_cfg: checkpoint='timm' needs an arch with a name, not a dict")
             if not (isinstance(stage.func, type) and issubclass(stage.func, HDA)):
@@ -178,7 +170,6 @@ class DLA(BaseModule):
             self.pretrained['checkpoint'] = self.pretrained_urls[arch]
         self.arch = settings
         depths, self.channels = settings['depths'], settings['channels']
-        self.out_indices = self._check_out_indices(out_indices, len(depths))
         strides = sequence('strides', strides)
         if len(strides) != len(depths) or not all(type(s) is int and s in (1, 2) for s in strides):
             raise ValueError(
@@ -186,15 +177,6 @@ class DLA(BaseModule):
             )
         if output_stride not in (8, 16, 32):
             raise ValueError(f'output_stride={output_stride}: must be 8, 16 or 32')
-        last_built = self.out_indices[-1]
-        if frozen_stages not in range(-1, last_built + 1):
-            raise ValueError(
-                f'frozen_stages={frozen_stages}: must be from -1 (none) to {last_built}, the last '
-                f'level that out_indices={self.out_indices} has built'
-            )
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
 
         convs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         layers = dict(convs, act_cfg=act_cfg)
@@ -207,14 +189,14 @@ class DLA(BaseModule):
         stride, dilation = 1, 1
         levels = zip(depths, self.channels, strides)
         for i, (depth, out_channels, level_stride) in enumerate(levels):
-            if i > last_built:
+            if i > self.out_indices[-1]:
                 break
             first_dilation = dilation
             if stride * level_stride > output_stride:
                 level_stride, dilation = 1, dilation * 2
             stride *= level_stride
             if i < 2:
-                level = self._conv_level(width, out_channels, depth, level_stride, layers)
+                level = conv_level(width, out_channels, depth, level_stride, **layers)
             else:
                 level = stage(
                     depth=depth,
@@ -275,96 +257,10 @@ class DLA(BaseModule):
             needs += ['dilation', 'first_dilation']
         return factory(spec, "arch['block']", BLOCKS, needs, layers)
 
-    @staticmethod
-    def _check_out_indices(out_indices: Sequence[int], levels: int) -> tuple[int, ...]:
-        indices = sequence('out_indices', out_indices)
-        ascending = indices == tuple(sorted(set(indices)))
-        if not indices or not ascending or not all(i in range(levels) for i in indices):
-            raise ValueError(
-                f'out_indices={indices}: must be levels from 0 to {levels - 1}, in ascending order, '
-                'none twice'
-            )
-        return indices
+    def stem(self, x: Tensor) -> Tensor:
+        """The 7x7 convolution before level 0."""
+        return self.base_layer(x)
 
-    @staticmethod
-    def _conv_level(
-        in_channels: int, out_channels: int, convs: int, stride: int, layers: dict
-    ) -> nn.Sequential:
-        """Level 0 or 1: 3x3 convolutions, the first with the stride."""
-        level = conv_norm_act(in_channels, out_channels, 3, stride, **layers)
-        for _ in range(convs - 1):
-            level.extend(conv_norm_act(out_channels, out_channels, 3, **layers))
-        return level
-
-    def _levels(self) -> list[tuple[int, nn.Module]]:
-        """The levels that were built, with their numbers."""
-        return [(i, getattr(self, f'level{i}')) for i in range(self.out_indices[-1] + 1)]
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of the levels in ``out_indices``, shallowest first.
-
-        Args:
-            x (Tensor): Images, (N, in_channels, H, W).
-        """
-        run = recompute if self.with_cp and torch.is_grad_enabled() else _call
-        x = run(self.base_layer, x)
-        outs = []
-        for i, level in self._levels():
-            x = run(level, x)
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
-
-    def init_weights(self) -> None:
-        """Initialize; a ``Pretrained`` entry is read by :mod:`mmdla.checkpoints`."""
-        first = not self.is_init
-        super().init_weights()
-        if self.pretrained is not None and first:
-            load_pretrained(self, **self.pretrained)
-
-    def train(self, mode: bool = True) -> DLA:
-        """Set the mode, keeping frozen levels and, with ``norm_eval``, batch norms as they are."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def _freeze(self) -> None:
-        for i, module in [(0, self.base_layer), *self._levels()]:
-            if i <= self.frozen_stages:
-                module.eval()
-                module.requires_grad_(False)
-
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter, for layer-wise learning-rate decay in mmpretrain.
-
-        The 7x7 convolution is layer 0, level ``i`` layer ``i + 1``, and what follows the backbone
-        comes last.
-
-        Args:
-            param_name (str): Name of a parameter of the whole model.
-            prefix (str): Prefix of the backbone's parameters. Default: ``''``.
-
-        Returns:
-            tuple[int, int]: Its depth, and the number of depths.
-        """
-        after = self.out_indices[-1] + 2
-        if not param_name.startswith(prefix):
-            return after, after + 1
-        name = param_name[len(prefix) :].split('.')[0]
-        return (0 if name == 'base_layer' else int(name.removeprefix('level')) + 1), after + 1
-
-    @staticmethod
-    def _checkpoint_filter(state_dict: dict, prefix: str, *args) -> None:
-        """Take over a released classifier's file; mmpretrain's classifier asks its backbone to."""
-        rename_classifier(state_dict, prefix)
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        dropped = ('fc.', *(f'level{i}.' for i in range(self.out_indices[-1] + 1, 6)))
-        for key in [k for k in state_dict if k.startswith(prefix)]:
-            if key[len(prefix) :].startswith(dropped):
-                del state_dict[key]
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def stem_modules(self) -> list[nn.Module]:
+        """The modules that :meth:`stem` runs."""
+        return [self.base_layer]

@@ -75,11 +75,14 @@ class BasicBlock(nn.Module):
         self.bn2 = norm(out_channels, norm_cfg)
         self.act = act(act_cfg)
 
-    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        shortcut = x if shortcut is None else shortcut
+    def branch(self, x: Tensor) -> Tensor:
+        """What is added to the shortcut."""
         y = self.act(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        y += shortcut
+        return self.bn2(self.conv2(y))
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        y = self.branch(x)
+        y += x if shortcut is None else shortcut
         return self.act(y)
 
 
@@ -137,12 +140,15 @@ class Bottleneck(nn.Module):
             raise ValueError(f'out_channels={out_channels}: a bottleneck has 2 or more')
         return out_channels // 2
 
-    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        shortcut = x if shortcut is None else shortcut
+    def branch(self, x: Tensor) -> Tensor:
+        """What is added to the shortcut."""
         y = self.act(self.bn1(self.conv1(x)))
         y = self.act(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        y += shortcut
+        return self.bn3(self.conv3(y))
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        y = self.branch(x)
+        y += x if shortcut is None else shortcut
         return self.act(y)
 
 
@@ -244,8 +250,8 @@ class Res2NetBlock(nn.Module):
         self.bn3 = norm(out_channels, norm_cfg)
         self.act = act(act_cfg)
 
-    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        shortcut = x if shortcut is None else shortcut
+    def branch(self, x: Tensor) -> Tensor:
+        """What is added to the shortcut."""
         *slices, last = self.act(self.bn1(self.conv1(x))).split(self.width, 1)
         outs: list[Tensor] = []
         for piece, conv3x3, bn in zip(slices, self.convs, self.bns):
@@ -253,8 +259,11 @@ class Res2NetBlock(nn.Module):
                 piece = piece + outs[-1]
             outs.append(self.act(bn(conv3x3(piece))))
         outs.append(self._average(last) if self.is_first else last)
-        y = self.bn3(self.conv3(torch.cat(outs, 1)))
-        y += shortcut
+        return self.bn3(self.conv3(torch.cat(outs, 1)))
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        y = self.branch(x)
+        y += x if shortcut is None else shortcut
         return self.act(y)
 
     def _average(self, x: Tensor) -> Tensor:

@@ -141,3 +141,18 @@ def conv_norm_act(
     """Convolution without bias, normalization, activation: ``0``, ``1``, ``2``."""
     layers = conv_norm(in_channels, out_channels, kernel_size, stride, dilation, conv_cfg, norm_cfg)
     return layers.append(act(act_cfg))
+
+
+def conv_level(
+    in_channels: int,
+    out_channels: int,
+    depth: int,
+    stride: int = 1,
+    dilation: int = 1,
+    **layers,
+) -> Sequential:
+    """A level of ``depth`` 3x3 convolutions, the first with the stride: ``0`` to ``3 * depth - 1``."""
+    level = conv_norm_act(in_channels, out_channels, 3, stride, dilation, **layers)
+    for _ in range(depth - 1):
+        level.extend(conv_norm_act(out_channels, out_channels, 3, 1, dilation, **layers))
+    return level

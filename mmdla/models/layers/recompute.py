@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -29,19 +30,21 @@ def _compiling() -> bool:
     return torch._dynamo.is_compiling()  # PyTorch 2.1 and 2.2
 
 
-def recompute(module: nn.Module, x):
-    """``module(x)``, keeping only ``x`` for backward and running the module again then.
+def recompute(function: Callable, x, modules: Iterable[nn.Module] | None = None):
+    """``function(x)``, keeping only ``x`` for backward and running the function again then.
 
     The second run leaves running statistics alone, so that a step ends with the same buffers and
     gradients as without.
 
     Args:
-        module (nn.Module): A module of one argument.
+        function (Callable): A module, or a function, of one argument.
         x (Tensor | list[Tensor]): Its argument.
+        modules (Iterable[nn.Module], optional): What it runs. Default: ``function``, a module.
     """
     if _compiling():
         # The compiler plans the recomputation itself and repeats no side effect.
-        return checkpoint(module, x, use_reentrant=False)
+        return checkpoint(function, x, use_reentrant=False)
+    owner = function if modules is None else nn.ModuleList(modules)
     return checkpoint(
-        module, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _buffers_kept(module))
+        function, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _buffers_kept(owner))
     )

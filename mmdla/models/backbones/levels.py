@@ -1,0 +1,163 @@
+"""What the backbones of this project share: levels in a row, of which some are returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ...checkpoints import load_pretrained, rename_classifier, split_pretrained
+from ..layers import recompute, sequence
+from ..layers.conv import PAPER_INIT
+
+
+class LevelBackbone(BaseModule):
+    """A stem and numbered levels, each of which takes the output of the one before.
+
+    A subclass builds them, under the released names, and then calls :meth:`_freeze`.
+
+    Args:
+        numbers (range): The levels that the network has.
+        out_indices (Sequence[int]): Levels to return, ascending. Those past the last are not built.
+        frozen_stages (int): The stem and the levels up to this one take no gradient and keep their
+            batch-norm statistics; the number before the first level freezes the stem alone if there
+            is such a number that is not negative, and -1 nothing.
+        norm_eval (bool): Keep all batch norms in evaluation mode while training.
+        with_cp (bool): Recompute each level in backward.
+        init_cfg (dict | list[dict], optional): As in mmengine; ``Pretrained`` takes released files.
+            Default, and what a checkpoint lacks: the papers', normal with variance
+            2 / (k^2 out_channels).
+
+    Raises:
+        ValueError: If ``out_indices`` or ``frozen_stages`` is impossible.
+    """
+
+    # Released names: of a level, given its number; of what a released file has past the last level.
+    level_name: str
+    classifier_name = 'fc'
+
+    def __init__(
+        self,
+        numbers: range,
+        out_indices: Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        init_cfg: dict | list[dict] | None,
+    ):
+        pretrained, others = split_pretrained(init_cfg)
+        super().__init__(others or PAPER_INIT)
+        self.pretrained = pretrained
+        self.numbers = numbers
+        self.out_indices = indices = sequence('out_indices', out_indices)
+        ascending = indices == tuple(sorted(set(indices)))
+        if not indices or not ascending or not all(i in numbers for i in indices):
+            raise ValueError(
+                f'out_indices={indices}: must be levels from {numbers[0]} to {numbers[-1]}, in '
+                'ascending order, none twice'
+            )
+        last_built = indices[-1]
+        if frozen_stages not in range(-1, last_built + 1):
+            raise ValueError(
+                f'frozen_stages={frozen_stages}: must be from -1 (none) to {last_built}, the last '
+                f'level that out_indices={indices} has built'
+            )
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+
+    def stem(self, x: Tensor) -> Tensor:
+        """What comes before the first level."""
+        raise NotImplementedError
+
+    def stem_modules(self) -> list[nn.Module]:
+        """The modules that :meth:`stem` runs."""
+        raise NotImplementedError
+
+    def levels(self) -> list[tuple[int, nn.Module]]:
+        """The levels that were built, with their numbers."""
+        built = range(self.numbers[0], self.out_indices[-1] + 1)
+        return [(i, getattr(self, self.level_name.format(i))) for i in built]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of the levels in ``out_indices``, shallowest first.
+
+        Args:
+            x (Tensor): Images, (N, in_channels, H, W).
+        """
+        x = self._run(self.stem, x, self.stem_modules())
+        outs = []
+        for i, level in self.levels():
+            x = self._run(level, x)
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
+
+    def _run(self, function: Callable, x: Tensor, modules: list[nn.Module] | None = None) -> Tensor:
+        if self.with_cp and torch.is_grad_enabled():
+            return recompute(function, x, modules)
+        return function(x)
+
+    def init_weights(self) -> None:
+        """Initialize; a ``Pretrained`` entry is read by :mod:`mmdla.checkpoints`."""
+        first = not self.is_init
+        super().init_weights()
+        if self.pretrained is not None and first:
+            load_pretrained(self, **self.pretrained)
+
+    def train(self, mode: bool = True) -> LevelBackbone:
+        """Set the mode, keeping frozen levels and, with ``norm_eval``, batch norms as they are."""
+        super().train(mode)
+        self._freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze(self) -> None:
+        # With levels counted from 0 the stem goes with the first.
+        frozen = self.stem_modules() if self.frozen_stages >= 0 else []
+        frozen += [level for i, level in self.levels() if i <= self.frozen_stages]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter, for layer-wise learning-rate decay in mmpretrain.
+
+        The stem is layer 0, the levels follow, and what follows the backbone comes last.
+
+        Args:
+            param_name (str): Name of a parameter of the whole model.
+            prefix (str): Prefix of the backbone's parameters. Default: ``''``.
+
+        Returns:
+            tuple[int, int]: Its depth, and the number of depths.
+        """
+        names = [self.level_name.format(i) for i, _ in self.levels()]
+        after = len(names) + 1
+        if not param_name.startswith(prefix):
+            return after, after + 1
+        name = param_name[len(prefix) :].split('.')[0]
+        return (names.index(name) + 1 if name in names else 0), after + 1
+
+    @staticmethod
+    def _checkpoint_filter(state_dict: dict, prefix: str, *args) -> None:
+        """Take over a released classifier's file; mmpretrain's classifier asks its backbone to."""
+        rename_classifier(state_dict, prefix)
+
+    def dropped(self) -> tuple[str, ...]:
+        """How the names of parameters begin that released files have and this network does not use."""
+        after = range(self.out_indices[-1] + 1, self.numbers[-1] + 1)
+        return (f'{self.classifier_name}.', *(f'{self.level_name.format(i)}.' for i in after))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        dropped = self.dropped()
+        for key in [k for k in state_dict if k.startswith(prefix)]:
+            if key[len(prefix) :].startswith(dropped):
+                del state_dict[key]
+        super()._load_from_state_dict(state_dict, prefix, *args)
