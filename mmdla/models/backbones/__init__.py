@@ -2,6 +2,7 @@
 
 from .aggregated_stages import AggregatedStages
 from .dla import DLA
+from .drn import DRN
 from .squeezenet import SqueezeNet
 
-__all__ = ['DLA', 'AggregatedStages', 'SqueezeNet']
+__all__ = ['DLA', 'DRN', 'AggregatedStages', 'SqueezeNet']

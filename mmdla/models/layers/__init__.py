@@ -14,7 +14,16 @@ from .aggregation import (
     SumNode,
     node_factory,
 )
-from .blocks import BLOCKS, BasicBlock, Bottleneck, Res2NetBlock, SplitBottleneck
+from .blocks import (
+    BLOCKS,
+    RESIDUAL_BLOCKS,
+    BasicBlock,
+    Bottleneck,
+    Res2NetBlock,
+    ResidualBasicBlock,
+    ResidualBottleneck,
+    SplitBottleneck,
+)
 from .factory import factory, sequence
 from .recompute import recompute
 from .upsampling import BilinearUpsample, LearnedUpsample, bilinear_kernel, match_size
@@ -24,6 +33,7 @@ __all__ = [
     'FORMS',
     'HDA',
     'IDA',
+    'RESIDUAL_BLOCKS',
     'AggregationNode',
     'AggregationTree',
     'BasicBlock',
@@ -35,6 +45,8 @@ __all__ = [
     'PooledNode',
     'ReentrantTree',
     'Res2NetBlock',
+    'ResidualBasicBlock',
+    'ResidualBottleneck',
     'ShallowSkips',
     'SplitBottleneck',
     'SumNode',

@@ -5,9 +5,10 @@ A block is any module that is built as ``Block(in_channels=..., out_channels=...
 of two ways, which its attribute ``takes_shortcut`` tells:
 
 - False, or no such attribute: ``block(x)``. The block owns its shortcut, if it has one: projects it
-  where ``in_channels`` and ``out_channels`` differ, and brings it to its stride. This is how other
-  libraries' blocks are (see ``mmdla/models/blocks.py`` for mmpretrain's).
-- True, the blocks of this file: the first block of a stage ``block(x, shortcut)``, the others
+  where ``in_channels`` and ``out_channels`` differ, and brings it to its stride. This is how ResNet's
+  are, and with it DRN's at the end of this file, and other libraries' (see ``mmdla/models/blocks.py``
+  for mmpretrain's).
+- True, DLA's blocks: the first block of a stage ``block(x, shortcut)``, the others
   ``block(x)``, and then their shortcut is ``x``. The stage pools and projects the first one's, as
   released, because it aggregates the pooled input too.
 
@@ -27,7 +28,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .conv import ACT_CFG, NORM_CFG, act, conv, norm
+from .conv import ACT_CFG, NORM_CFG, act, conv, conv_norm, norm
 
 
 def strided(stride: int, dilation: int, first_dilation: int | None) -> bool:
@@ -276,5 +277,81 @@ class Res2NetBlock(nn.Module):
         return F.conv2d(x, kernel, padding=d, dilation=d, groups=x.shape[1])
 
 
+class _OwnShortcut:
+    """A block of DLA as ResNet has it: its shortcut is the input, projected where shapes differ."""
+
+    takes_shortcut = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        dilation: int = 1,
+        first_dilation: int | None = None,
+        residual: bool = True,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = NORM_CFG,
+        act_cfg: dict = ACT_CFG,
+    ):
+        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+        super().__init__(
+            in_channels, out_channels, stride, dilation, first_dilation, act_cfg=act_cfg, **layers
+        )
+        self.residual = residual
+        self.downsample = None
+        if residual and (stride > 1 or in_channels != out_channels):
+            self.downsample = conv_norm(in_channels, out_channels, 1, stride, **layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.branch(x)
+        if self.residual:
+            y += x if self.downsample is None else self.downsample(x)
+        return self.act(y)
+
+
+@MODELS.register_module('DRNBasicBlock')
+class ResidualBasicBlock(_OwnShortcut, BasicBlock):
+    r"""Two 3x3 convolutions and their own shortcut, :math:`y = \sigma(W_2 \sigma(W_1 x) + W_s x)`.
+
+    :math:`W_s` is a 1x1 convolution where stride or width change, and the identity elsewhere.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        stride (int): Stride of the first convolution and of the shortcut. Default: 1.
+        dilation (int): Dilation. Default: 1.
+        first_dilation (int, optional): Dilation of the first 3x3 convolution. Default: ``dilation``.
+        residual (bool): Add the shortcut. Without, as in the last levels of DRN-C,
+            :math:`y = \sigma(W_2 \sigma(W_1 x))`. Default: True.
+        conv_cfg (dict, optional): Convolution. Default: plain.
+        norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
+        act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
+
+    Source: He et al., 2016; released ``drn.py``, ``BasicBlock``.
+    """
+
+
+@MODELS.register_module('DRNBottleneck')
+class ResidualBottleneck(_OwnShortcut, Bottleneck):
+    r"""1x1, 3x3 and 1x1 convolution and their own shortcut.
+
+    :math:`y = \sigma(W_3 \sigma(W_2 \sigma(W_1 x)) + W_s x)`; the 3x3 convolution has a quarter of
+    ``out_channels``. Arguments are :class:`ResidualBasicBlock`'s; the 3x3 convolution takes stride and
+    ``first_dilation``.
+
+    Raises:
+        ValueError: If ``out_channels`` is below 4.
+
+    Source: He et al., 2016; released ``drn.py``, ``Bottleneck``.
+    """
+
+    def inner_width(self, out_channels: int) -> int:
+        if out_channels < 4:
+            raise ValueError(f'out_channels={out_channels}: such a bottleneck has 4 or more')
+        return out_channels // 4
+
+
 # Short names, for configs.
 BLOCKS = dict(basic=BasicBlock, bottleneck=Bottleneck, split=SplitBottleneck, res2net=Res2NetBlock)
+RESIDUAL_BLOCKS = dict(basic=ResidualBasicBlock, bottleneck=ResidualBottleneck)
