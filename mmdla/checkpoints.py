@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -377,7 +377,8 @@ def load_pretrained(
 
     Args:
         module (nn.Module): The backbone.
-        checkpoint (str): Path or address.
+        checkpoint (str): Path or address; what begins with neither ``http(s)://`` nor ``file://`` but
+            another scheme, such as ``torchvision://resnet50``, mmengine reads.
         prefix (str, optional): Under which name its parameters stand in the file. Default: found out.
         map_location (str, optional): Device to read to. Default: ``'cpu'``.
 
@@ -386,11 +387,17 @@ def load_pretrained(
             :func:`read_checkpoint`, or not one parameter in it is the module's.
     """
     from mmengine.logging import MMLogger, print_log
-    from mmengine.runner.checkpoint import load_state_dict
+    from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 
-    content = read_checkpoint(checkpoint, map_location or 'cpu')
+    if re.match(r'(?!https?:|file:)[\w+-]+://', checkpoint):
+        content = CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu')
+    else:
+        content = read_checkpoint(checkpoint, map_location or 'cpu')
     state_dict = state_dict_of(content, f'checkpoint {checkpoint!r}')
     own = set(module.state_dict())
+    converter, state = recognise(state_dict) or (None, None)
+    if prefix is None and converter is _from_drnseg:  # whose layers have numbers, not names
+        state_dict = converter(state, checkpoint).network
     if prefix is None:
         prefix = max(PREFIXES, key=lambda p: len(own & set(without_prefix(state_dict, p))))
     else:
@@ -416,6 +423,7 @@ class Converted:
         network (dict[str, Tensor]): The backbone's part, without prefix.
         down_ratio (int | None): Output stride of a segmentation network or a detector.
         num_classes (int | None): Classes of its classifier.
+        backbone (str): Whose parameters ``network`` is: ``'DLA'`` or ``'DRN'``.
         left_out (tuple[str, ...]): Modules that have no counterpart here and are not in
             ``state_dict``; what the released code itself does not use is not among them.
     """
@@ -425,12 +433,16 @@ class Converted:
     network: dict[str, Tensor]
     down_ratio: int | None = None
     num_classes: int | None = None
+    backbone: str = 'DLA'
     left_out: tuple[str, ...] = ()
 
 
 AUTHORS_DLA = "authors' DLA classifier"
 TIMM_DLA = "timm's DLA classifier"
 AUTHORS_DLASEG = "authors' DLASeg"
+AUTHORS_DRN = "authors' DRN classifier"
+RESNET = 'ResNet classifier'  # the authors' DRN-A among them: it has ResNet's names and weights
+AUTHORS_DRNSEG = "authors' DRNSeg"
 MMDET3D_DLANET = "mmdet3d's DLANet"
 CENTERNET = 'DLASeg of the CenterNet family'
 # Heads of CenterNet, and what mmdet's CenterNetHead calls them.
@@ -450,26 +462,48 @@ def convert_released(state_dict: Mapping[str, Tensor], source: str = 'checkpoint
     Raises:
         CheckpointError: If it is none of the formats.
     """
+    converter, state = recognise(state_dict) or (None, None)
+    if converter is not None:
+        return converter(state, source)
+    raise CheckpointError(
+        f"{source}: neither an authors' DLA, DLASeg, DRN or DRNSeg checkpoint, nor timm's DLA, nor a "
+        "ResNet with torchvision's names, nor mmdet3d's DLANet, nor a DLASeg of the CenterNet family "
+        f'(its keys: {", ".join(list(state_dict)[:6])}, ...)'
+    )
+
+
+def recognise(state_dict: Mapping[str, Tensor]) -> tuple[Callable, dict[str, Tensor]] | None:
+    """Whose format a checkpoint has, going by its keys.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): What the file holds.
+
+    Returns:
+        tuple | None: What converts it, called with its entries and its name for messages; and its
+        entries without prefix. None if it is no released checkpoint.
+    """
     for prefix in ('', 'module.', 'backbone.'):
         state = without_prefix(state_dict, prefix)
         if {'base.base_layer.0.weight', 'fc.0.weight', 'fc.0.bias'} <= state.keys():
-            return _from_dlaseg(state)
+            return _from_dlaseg, state
         parts = {k.split('.')[0] for k in state}
         if 'base.base_layer.0.weight' in state and {'dla_up', 'ida_up'} <= parts:
-            return _from_centernet(state, source)
-        if 'base_layer.0.weight' not in state:
+            return _from_centernet, state
+        if 'base_layer.0.weight' in state:
+            if any(k.endswith('.root.norm.weight') for k in state):
+                return _from_mmdet3d, state
+            if any(k.endswith('.root.bn.weight') for k in state):
+                return _from_classifier, state
+        if prefix == 'backbone.':  # here these are names of this project and of mmpretrain
             continue
-        if any(k.endswith('.root.norm.weight') for k in state):
-            network = {re.sub(r'\bnorm(\d?)\.', r'bn\1.', k): v for k, v in state.items()}
-            network = _network(network)
-            return Converted(MMDET3D_DLANET, dict(network), network)
-        if any(k.endswith('.root.bn.weight') for k in state):
-            return _from_classifier(state)
-    raise CheckpointError(
-        f"{source}: neither an authors' DLA or DLASeg checkpoint, nor timm's DLA, nor mmdet3d's "
-        'DLANet, nor a DLASeg of the CenterNet family (its keys: '
-        f'{", ".join(list(state_dict)[:6])}, ...)'
-    )
+        if {'seg.weight', 'seg.bias', 'base.8.0.weight'} <= state.keys():
+            return _from_drnseg, state
+        if {'seg.weight', 'seg.bias', 'base.0.weight', 'base.7.0.conv1.weight'} <= state.keys():
+            return _from_drnseg, state
+        d = {'layer0.0.weight', 'layer8.0.weight'} <= state.keys()
+        if d or {'conv1.weight', 'bn1.weight', 'layer4.0.conv1.weight'} <= state.keys():
+            return _from_drn, state
+    return None
 
 
 def rename_classifier(state_dict: dict[str, Tensor], prefix: str = '') -> None:
@@ -482,12 +516,11 @@ def rename_classifier(state_dict: dict[str, Tensor], prefix: str = '') -> None:
         prefix (str): Under which name the classifier stands. Default: ``''``.
     """
     state = without_prefix(state_dict, prefix)
-    if not {'base_layer.0.weight', 'module.base_layer.0.weight'} & state.keys():
+    converter, released = recognise(state) or (None, None)
+    # Below `backbone.` stand the parameters of mmpretrain's own classifier.
+    if converter not in (_from_classifier, _from_drn) or any(k.startswith('backbone.') for k in state):
         return
-    try:
-        converted = convert_released(state)
-    except CheckpointError:
-        return
+    converted = converter(released, 'checkpoint')
     for key in state:
         del state_dict[prefix + key]
     head = {k: v for k, v in converted.state_dict.items() if k.startswith('head.')}
@@ -504,18 +537,78 @@ def _network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: state[k] for k in keys if not k.startswith(dead)}
 
 
-def _from_classifier(state: Mapping[str, Tensor]) -> Converted:
-    network = _network(state)
-    released = sum(k.startswith(('base_layer.', 'level')) for k in state)
+def _classifier(network: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A classifier as mmpretrain has it."""
     out = {f'backbone.{k}': v for k, v in network.items()}
-    classes = None
     if {'fc.weight', 'fc.bias'} <= state.keys():
-        # A 1x1 convolution on the pooled map there, a linear layer in mmpretrain.
+        # A 1x1 convolution on the pooled map in most, a linear layer in mmpretrain.
         out['head.fc.weight'] = state['fc.weight'].flatten(1)
         out['head.fc.bias'] = state['fc.bias']
-        classes = len(state['fc.bias'])
+    return out
+
+
+def _classes(out: Mapping[str, Tensor]) -> int | None:
+    return len(out['head.fc.bias']) if 'head.fc.bias' in out else None
+
+
+def _from_classifier(state: Mapping[str, Tensor], source: str) -> Converted:
+    network = _network(state)
+    released = sum(k.startswith(('base_layer.', 'level')) for k in state)
+    out = _classifier(network, state)
+    kind = AUTHORS_DLA if released > len(network) else TIMM_DLA
+    return Converted(kind, out, network, num_classes=_classes(out))
+
+
+def _from_mmdet3d(state: Mapping[str, Tensor], source: str) -> Converted:
+    network = _network({re.sub(r'\bnorm(\d?)\.', r'bn\1.', k): v for k, v in state.items()})
+    return Converted(MMDET3D_DLANET, dict(network), network)
+
+
+def _drn_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's entries, without the shortcut that the released DRN-C-58 does not add."""
+    keys = [k for k in state if re.match(r'(conv1|bn1|layer\d)\.', k)]
+    return {k: state[k] for k in keys if not re.match(r'layer[78]\.0\.downsample\.', k)}
+
+
+def _from_drn(state: Mapping[str, Tensor], source: str) -> Converted:
+    network = _drn_network(state)
+    out = _classifier(network, state)
+    kind = AUTHORS_DRN if any(k.startswith('layer8.') for k in network) else RESNET
+    return Converted(kind, out, network, num_classes=_classes(out), backbone='DRN')
+
+
+def _from_drnseg(state: Mapping[str, Tensor], source: str) -> Converted:
+    """The released ``base`` is a sequence: its layers are numbered as the network registers them."""
+    base = without_prefix(state, 'base.')
+    if '0.0.weight' in base:  # D: layers 0 to 8
+        first, levels = {}, {i: f'layer{i}' for i in range(9)}
+    else:  # conv1, bn1, the activation, in A the pooling, the levels
+        first = {0: 'conv1', 1: 'bn1'}
+        pooled = not any(k.startswith('3.') for k in base)
+        start = 4 if pooled else 3
+        levels = {start + i: f'layer{i + 1}' for i in range(4 if pooled else 8)}
+    names = first | levels
+    numbers = {int(k.split('.')[0]) for k in base}
+    if numbers - names.keys():
+        raise CheckpointError(
+            f'{source}: was taken for {AUTHORS_DRNSEG}, but has layers base.'
+            f'{sorted(numbers - names.keys())} that no DRN has'
+        )
+    renamed = {}
+    for key, value in base.items():
+        number, _, rest = key.partition('.')
+        renamed[f'{names[int(number)]}.{rest}'] = value
+    network = _drn_network(renamed)
+    out = {f'backbone.{k}': v for k, v in network.items()}
+    for name in ('weight', 'bias'):
+        out[f'decode_head.conv_seg.{name}'] = state[f'seg.{name}']
     return Converted(
-        AUTHORS_DLA if released > len(network) else TIMM_DLA, out, network, num_classes=classes
+        AUTHORS_DRNSEG,
+        out,
+        network,
+        down_ratio=8,
+        num_classes=len(state['seg.bias']),
+        backbone='DRN',
     )
 
 
@@ -524,7 +617,7 @@ def _down_ratio(state: Mapping[str, Tensor]) -> int:
     return 2 ** (5 - len({k.split('.')[1] for k in state if k.startswith('dla_up.')}))
 
 
-def _from_dlaseg(state: Mapping[str, Tensor]) -> Converted:
+def _from_dlaseg(state: Mapping[str, Tensor], source: str) -> Converted:
     network = _network(without_prefix(state, 'base.'))
     out = {f'backbone.{k}': v for k, v in network.items()}
     out |= {f'decode_head.{k}': v for k, v in state.items() if k.startswith('dla_up.')}
@@ -589,3 +682,7 @@ def _centernet_heads(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {}
         heads |= {f'bbox_head.{ours}.{k}': v for k, v in entries.items()}
     return heads
+
+
+# What converts whole segmentation networks.
+SEGMENTATION_NETWORKS = (_from_dlaseg, _from_drnseg)

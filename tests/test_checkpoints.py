@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmdla.checkpoints import CheckpointError, convert_released, read_checkpoint, state_dict_of
-from mmdla.models import DLA
+from mmdla.models import DLA, DRN
 
 ROOT = Path(__file__).resolve().parents[1]
 CONVERT = ROOT / 'tools/model_converters/convert_released.py'
@@ -178,7 +178,7 @@ BAD = {
     'foreign class': r'holds an object of (posix|os)\.mkdir',
     'foreign pickle': r'(posix|os)\.mkdir',
     'no state dict': 'holds no state dict',
-    'other network': 'neither an authors. DLA or DLASeg checkpoint',
+    'other network': 'neither an authors. DLA, DLASeg, DRN or DRNSeg',
 }
 
 
@@ -491,3 +491,131 @@ def test_convert_tool(tmp_path):
     refused = convert(tmp_path / 'partial.pth', tmp_path / 'never.pth')
     assert "closest is DLA '46_c'" in refused.stderr
     assert not (tmp_path / 'never.pth').exists()
+
+
+def released_drn(arch: str, classes: int = 1000) -> dict[str, torch.Tensor]:
+    """A DRN's state dict as the authors' code saves it, with C-58's dead shortcut."""
+    model = DRN(arch)
+    model.init_weights()
+    state = dict(model.state_dict())
+    if arch == 'c_58':
+        state['layer7.0.downsample.0.weight'] = torch.randn(512, 2048, 1, 1)
+        state['layer7.0.downsample.1.weight'] = torch.randn(512)
+    shape = (classes, model.channels[-1])
+    state['fc.weight'] = torch.randn(*shape, *(() if arch.startswith('a') else (1, 1)))
+    state['fc.bias'] = torch.randn(classes)
+    return state
+
+
+def released_drnseg(arch: str, classes: int = 19) -> dict[str, torch.Tensor]:
+    """The released segmentation network: the layers before the classifier become a sequence."""
+    model = DRN(arch)
+    state = {f'base.{k}': v for k, v in nn.Sequential(*model.children()).state_dict().items()}
+    state['seg.weight'] = torch.randn(classes, model.channels[-1], 1, 1)
+    state['seg.bias'] = torch.randn(classes)
+    state['up.weight'] = torch.randn(classes, 1, 16, 16)
+    return state
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+@pytest.mark.parametrize('arch', ['a_50', 'c_26', 'c_58', 'd_22'])
+def test_convert_drn_classifiers(arch, prefix):
+    state = released_drn(arch, classes=10)
+    converted = convert_released({f'{prefix}{k}': v for k, v in state.items()})
+    family = 'ResNet classifier' if arch == 'a_50' else "authors' DRN classifier"
+    assert converted.format == family
+    assert (converted.backbone, converted.num_classes) == ('DRN', 10)
+    assert converted.state_dict['head.fc.weight'].shape == (10, state['fc.weight'].shape[1])
+    network = DRN(arch)
+    network.load_state_dict(converted.network, strict=True)
+    assert same(network, state)
+    assert converted.network.keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize('arch', ['a_50', 'c_26', 'c_42', 'd_22', 'd_105'])
+def test_convert_drn_segmentation_networks(arch, tmp_path):
+    pytest.importorskip('mmseg')
+    from mmengine.config import Config
+    from mmengine.model import revert_sync_batchnorm
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    state = released_drnseg(arch)
+    converted = convert_released({f'module.{k}': v for k, v in state.items()})
+    assert converted.format == "authors' DRNSeg"
+    init_default_scope('mmseg')
+    model = MODELS.build(Config.fromfile(ROOT / f'configs/drn_{arch}_cityscapes.py').model)
+    model = revert_sync_batchnorm(model)
+    model.load_state_dict(converted.state_dict, strict=True)
+    wanted = nn.Sequential(*DRN(arch).children()).eval()
+    wanted.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith('base.')})
+    x = torch.randn(1, 3, 40, 56)
+    with torch.no_grad():
+        y = nn.functional.conv2d(wanted(x), state['seg.weight'], state['seg.bias'])
+        torch.testing.assert_close(model.eval()(x, mode='tensor'), y)
+
+    torch.save(state, tmp_path / 'seg.pth')
+    backbone = DRN(arch, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'seg.pth')))
+    backbone.init_weights()
+    assert same(backbone, converted.network)
+
+
+def test_convert_tool_knows_drn(tmp_path):
+    torch.save(dict(state_dict=released_drnseg('d_22')), tmp_path / 'seg.pth')
+    done = convert(tmp_path / 'seg.pth', tmp_path / 'out.pth')
+    assert done.returncode == 0, done.stderr
+    assert "This was authors' DRNSeg, DRN 'd_22'" in done.stdout
+    assert 'LinearHead(in_channels=512, num_classes=19), such as configs/drn_d_22_city' in done.stdout
+    torch.save(released_drn('c_58'), tmp_path / 'classifier.pth')
+    done = convert(tmp_path / 'classifier.pth', tmp_path / 'out2.pth')
+    assert done.returncode == 0, done.stderr
+    assert "DRN(arch='c_58', out_indices=(8,)), GlobalAveragePooling" in done.stdout
+    state = released_drnseg('d_22')
+    del state['base.3.0.conv1.weight']
+    torch.save(state, tmp_path / 'part.pth')
+    done = convert(tmp_path / 'part.pth', tmp_path / 'never.pth')
+    assert done.returncode == 1
+    assert "closest is DRN 'd_22'" in done.stderr
+    state['base.9.weight'] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r'has layers base.\[9\]'):
+        convert_released(state)
+
+
+def test_drn_a_takes_a_resnet():
+    theirs = timm.create_model('resnet18')
+    converted = convert_released(theirs.state_dict())
+    assert converted.format == 'ResNet classifier'
+    DRN('a_18').load_state_dict(converted.network, strict=True)
+    DRN('a_18').load_state_dict(theirs.state_dict(), strict=True)
+
+
+def test_other_schemes_are_mmengines(monkeypatch):
+    from mmengine.runner import CheckpointLoader
+
+    state = released_drn('a_18')
+    monkeypatch.setattr(CheckpointLoader, '_schemes', {'here://': lambda f, map_location: state})
+    model = DRN('a_18', init_cfg=dict(type='Pretrained', checkpoint='here://resnet18'))
+    model.init_weights()
+    assert same(model, state)
+
+
+@pytest.mark.parametrize('arch', ['a_50', 'c_26', 'd_54'])
+def test_released_drn_classifier_gives_the_released_logits(arch, golden):
+    """A released file, loaded as it is into mmpretrain's classifier."""
+    pytest.importorskip('mmpretrain')
+    from mmengine.registry import DefaultScope
+    from mmpretrain.models import ImageClassifier
+
+    gold = golden(f'drn_{arch}')
+    backbone = DRN(arch)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = ImageClassifier(
+            backbone=dict(type='mmdla.DRN', arch=arch, out_indices=(backbone.numbers[-1],)),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=1000, in_channels=backbone.channels[-1]),
+        ).eval()
+    model.load_state_dict(gold.state_dict(), strict=True)
+    with torch.no_grad():
+        gold.check('logits', model.head(model.extract_feat(gold.input())))
+    again = ImageClassifier.state_dict(model)
+    model.load_state_dict(again, strict=True)

@@ -11,10 +11,10 @@ from mmseg.utils import get_classes, get_palette
 from torch import nn
 
 from ..checkpoints import (
-    AUTHORS_DLASEG,
+    SEGMENTATION_NETWORKS,
     CheckpointError,
-    convert_released,
     read_checkpoint,
+    recognise,
     state_dict_of,
 )
 from ..registry import MIM
@@ -95,13 +95,10 @@ class SegInferencer(MMSegInferencer):
         checkpoint = self.__dict__.pop('_checkpoint')
         meta = dict(checkpoint.get('meta') or {})
         state_dict = state_dict_of(checkpoint, self._source)
-        try:
-            converted = convert_released(state_dict, self._source)
-        except CheckpointError:  # not a released format: this project's or mmseg's own names
-            pass
-        else:
-            if converted.format == AUTHORS_DLASEG:
-                state_dict = converted.state_dict
+        # Anything else has this project's or mmseg's own names.
+        converter, state = recognise(state_dict) or (None, None)
+        if converter in SEGMENTATION_NETWORKS:
+            state_dict = converter(state, self._source).state_dict
         names = {name.removeprefix('module.') for name in state_dict}
         if not names & model.state_dict().keys():
             raise CheckpointError(

@@ -1,7 +1,8 @@
 """Convert a released checkpoint: `python tools/model_converters/convert_released.py SRC DST`.
 
-Recognises by their keys the authors' DLA classifiers and DLASeg (output stride 2, 4 or 8), timm's DLA,
-mmdet3d's DLANet and the DLASeg of the CenterNet family; pickle or safetensors, a path or an address.
+Recognises by their keys the authors' DLA and DRN classifiers, DLASeg (output stride 2, 4 or 8) and
+DRNSeg, timm's DLA, ResNets with torchvision's names (DRN-A's too), mmdet3d's DLANet and the DLASeg of
+the CenterNet family; pickle or safetensors, a path or an address.
 Writes a checkpoint that the matching config of this project loads strictly.
 """
 
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from mmdla.checkpoints import (
+    AUTHORS_DRNSEG,
     CENTERNET,
     CENTERNET_HEADS,
     CheckpointError,
@@ -26,9 +28,12 @@ from mmdla.checkpoints import (
     read_checkpoint,
     state_dict_of,
 )
-from mmdla.models import DLA, IDAUp
+from mmdla.models import DLA, DRN, IDAUp
 
 ROOT = Path(__file__).resolve().parents[2]
+# What has the parameters of DRN-B, which nobody released, is a DRN-C.
+ARCHS = dict(DLA=list(DLA.arch_settings), DRN=[a for a in DRN.arch_settings if not a.startswith('b')])
+FIRST = ('base_layer.0.weight', 'layer0.0.weight', 'conv1.weight')
 
 
 def shapes_of(state_dict: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
@@ -36,7 +41,7 @@ def shapes_of(state_dict: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ..
     return {k: tuple(v.shape) for k, v in state_dict.items() if not k.endswith('batches_tracked')}
 
 
-def identify(converted: Converted, source: str) -> tuple[str, DLA]:
+def identify(converted: Converted, source: str) -> tuple[str, DLA | DRN]:
     """Name of the network that the parameters are of, and the network without values.
 
     Raises:
@@ -45,11 +50,13 @@ def identify(converted: Converted, source: str) -> tuple[str, DLA]:
     shapes = shapes_of(converted.network)
     group_norm = not any(k.endswith('running_mean') for k in shapes)
     norm_cfg = dict(type='GN', num_groups=32) if group_norm else dict(type='BN')
-    in_channels = shapes['base_layer.0.weight'][1]
+    in_channels = next(shapes[name][1] for name in FIRST if name in shapes)
+    kind = dict(DLA=DLA, DRN=DRN)[converted.backbone]
+    archs = ARCHS[converted.backbone]
     differences = {}
-    for arch in DLA.arch_settings:
+    for arch in archs:
         with torch.device('meta'):
-            network = DLA(arch, in_channels=in_channels, norm_cfg=norm_cfg)
+            network = kind(arch, in_channels=in_channels, norm_cfg=norm_cfg)
         difference = shapes_of(network.state_dict()).items() ^ shapes.items()
         if not difference:
             check_head(converted, network, source)
@@ -57,12 +64,12 @@ def identify(converted: Converted, source: str) -> tuple[str, DLA]:
         differences[arch] = sorted({key for key, _ in difference})
     closest = min(differences, key=lambda arch: len(differences[arch]))
     raise CheckpointError(
-        f'{source}: of none of the {len(DLA.arch_settings)} networks; closest is DLA {closest!r}, from '
+        f'{source}: of none of the {len(archs)} networks; closest is {kind.__name__} {closest!r}, from '
         f'which {len(differences[closest])} entries differ: {", ".join(differences[closest][:5])}, ...'
     )
 
 
-def check_head(converted: Converted, network: DLA, source: str) -> None:
+def check_head(converted: Converted, network: DLA | DRN, source: str) -> None:
     """Compare what follows the backbone with what this project builds.
 
     Raises:
@@ -75,6 +82,9 @@ def check_head(converted: Converted, network: DLA, source: str) -> None:
     wanted = {}
     if converted.format == CENTERNET:
         wanted = centernet_shapes(converted, network)
+    elif converted.format == AUTHORS_DRNSEG:
+        wanted['decode_head.conv_seg.weight'] = (classes, network.channels[-1], 1, 1)
+        wanted['decode_head.conv_seg.bias'] = (classes,)
     elif converted.down_ratio is not None:
         channels = network.channels[int(math.log2(converted.down_ratio)) :]
         with torch.device('meta'):
@@ -148,11 +158,20 @@ def describe_centernet(converted: Converted, network: DLA, arch: str) -> str:
     return loads
 
 
-def describe(converted: Converted, network: DLA, arch: str) -> str:
+def describe(converted: Converted, network: DLA | DRN, arch: str) -> str:
     """In a sentence, what the file was and what loads the result."""
     down, classes = converted.down_ratio, converted.num_classes
+    kind = converted.backbone
     if converted.format == CENTERNET:
         loads = describe_centernet(converted, network, arch)
+    elif converted.format == AUTHORS_DRNSEG:
+        loads = (
+            f'DRN(arch={arch!r}) with LinearHead(in_channels={network.channels[-1]}, '
+            f'num_classes={classes})'
+        )
+        config = f'configs/drn_{arch}_cityscapes.py'
+        if classes == 19 and (ROOT / config).is_file():
+            loads += f', such as {config}'
     elif down is not None:
         first = int(math.log2(down))
         loads = (
@@ -164,7 +183,8 @@ def describe(converted: Converted, network: DLA, arch: str) -> str:
             loads += f', such as {config}'
     elif classes is not None:
         loads = (
-            f'an ImageClassifier of mmpretrain with DLA(arch={arch!r}, out_indices=(5,)), '
+            f'an ImageClassifier of mmpretrain with {kind}(arch={arch!r}, out_indices='
+            f'({network.numbers[-1]},)), '
             f'GlobalAveragePooling and LinearClsHead(num_classes={classes}, in_channels='
             f"{network.channels[-1]}); as a backbone's start: init_cfg=dict(type='Pretrained', "
             "checkpoint=..., prefix='backbone')"
@@ -172,8 +192,8 @@ def describe(converted: Converted, network: DLA, arch: str) -> str:
     else:
         group_norm = any(isinstance(m, nn.GroupNorm) for m in network.modules())
         norm = ", norm_cfg=dict(type='GN', num_groups=32)" if group_norm else ''
-        loads = f"DLA(arch={arch!r}{norm}), also by init_cfg=dict(type='Pretrained', checkpoint=...)"
-    said = f'This was {converted.format}, DLA {arch!r}. What loads the result: {loads}.'
+        loads = f"{kind}(arch={arch!r}{norm}), also by init_cfg=dict(type='Pretrained', checkpoint=...)"
+    said = f'This was {converted.format}, {kind} {arch!r}. What loads the result: {loads}.'
     if converted.left_out:
         said += f' Left out, having no counterpart here: {", ".join(converted.left_out)}.'
     return said

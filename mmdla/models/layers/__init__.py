@@ -26,7 +26,7 @@ from .blocks import (
 )
 from .factory import factory, sequence
 from .recompute import recompute
-from .upsampling import BilinearUpsample, LearnedUpsample, bilinear_kernel, match_size
+from .upsampling import BilinearUpsample, FrozenUpsample, LearnedUpsample, bilinear_kernel, match_size
 
 __all__ = [
     'BLOCKS',
@@ -41,6 +41,7 @@ __all__ = [
     'Bottleneck',
     'Chain',
     'DenseMaxPool2d',
+    'FrozenUpsample',
     'LearnedUpsample',
     'PooledNode',
     'ReentrantTree',

@@ -1,4 +1,4 @@
-"""Learned and plain bilinear upsampling by whole factors."""
+"""Learned, frozen and plain bilinear upsampling by whole factors."""
 
 from __future__ import annotations
 
@@ -73,6 +73,33 @@ class BilinearUpsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=self.factor, mode='bilinear', align_corners=False)
+
+    def extra_repr(self) -> str:
+        return f'factor={self.factor}'
+
+
+@MODELS.register_module()
+class FrozenUpsample(nn.Module):
+    """A :class:`LearnedUpsample` that learns nothing: the released networks' last layer.
+
+    It has no parameters and nothing to store.
+
+    Args:
+        factor (int): ``f``, 2 or more.
+
+    Source: released ``drn``'s ``segment.py`` and ``dla``'s ``dla_up.py``, ``up``.
+    """
+
+    def __init__(self, factor: int):
+        super().__init__()
+        self.factor = factor
+        self.register_buffer('kernel', bilinear_kernel(factor)[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f, channels = self.factor, x.shape[1]
+        kernel = self.kernel.to(x.dtype).expand(channels, -1, -1, -1)
+        y = F.conv_transpose2d(x, kernel, stride=f, padding=f // 2, groups=channels)
+        return y[..., : f * x.shape[2], : f * x.shape[3]]
 
     def extra_repr(self) -> str:
         return f'factor={self.factor}'

@@ -1,0 +1,108 @@
+"""Segmentation head of dilated residual networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS as MMSEG_MODELS
+from mmseg.utils import SampleList
+from torch import Tensor
+
+from ...registry import MODELS
+from ..layers import BilinearUpsample, FrozenUpsample, match_size
+
+UPSAMPLE = dict(bilinear=BilinearUpsample, deconv=FrozenUpsample)
+
+
+@MODELS.register_module()
+@MMSEG_MODELS.register_module()
+class LinearHead(BaseDecodeHead):
+    """A 1x1 classifier on one level, and upsampling by its stride that is not learned.
+
+    The upsampled map is cut to the image: a level of stride 8 of 225 rows has 29, which make 232.
+    (mmseg's own resizing would squeeze them into 225 and shift what is below the first row.)
+
+    Args:
+        in_channels (int): Channels of the level.
+        num_classes (int): Number of classes.
+        in_index (int): Which of the backbone's outputs to use. Default: -1, the last.
+        stride (int): Stride of the level, 2 or more. Default: 8.
+        upsample (str): ``'bilinear'``, interpolation; or ``'deconv'``, the released frozen transposed
+            convolution, which is the same but for the border, which it darkens: a corner keeps 0.32 of
+            its value at stride 8. Default: ``'bilinear'``.
+        dropout_ratio (float): Dropout before the classifier. Default: 0, as released.
+        init_cfg (dict | list[dict], optional): Initialization of the classifier. Default: as released,
+            normal with variance 2 / out_channels.
+        **kwargs: Of :class:`mmseg.models.decode_heads.decode_head.BaseDecodeHead`: losses,
+            ``ignore_index``, ``sampler``, ``out_channels`` ...
+
+    Raises:
+        ValueError: If an argument is impossible, or, when it runs, the map is not of the stride given.
+
+    Source: "Dilated Residual Networks", Section 5.3; released ``segment.py``, ``DRNSeg``. The released
+    ``seg`` is mmseg's ``conv_seg``.
+
+    Example:
+        >>> import torch
+        >>> from mmdla.models import LinearHead
+        >>> head = LinearHead(512, num_classes=19).eval()
+        >>> head([torch.rand(1, 512, 29, 51)]).shape
+        torch.Size([1, 19, 29, 51])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        in_index: int = -1,
+        stride: int = 8,
+        upsample: str = 'bilinear',
+        dropout_ratio: float = 0.0,
+        init_cfg: dict | list[dict] | None = dict(
+            type='Kaiming',
+            mode='fan_out',
+            nonlinearity='relu',
+            override=dict(name='conv_seg'),
+        ),
+        **kwargs,
+    ):
+        if type(in_channels) is not int:
+            raise ValueError(f'in_channels={in_channels}: must be one number, of the level in in_index')
+        if type(stride) is not int or stride < 2:
+            raise ValueError(f'stride={stride}: must be an integer, 2 or more')
+        if upsample not in UPSAMPLE:
+            raise ValueError(f'upsample={upsample!r}: must be one of {sorted(UPSAMPLE)}')
+        super().__init__(
+            in_channels,
+            in_channels,
+            num_classes=num_classes,
+            in_index=in_index,
+            dropout_ratio=dropout_ratio,
+            init_cfg=init_cfg,
+            **kwargs,
+        )
+        self.stride = stride
+        self.up = UPSAMPLE[upsample](stride)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Logits at the level's stride, (N, out_channels, h, w)."""
+        return self.cls_seg(self._transform_inputs(inputs))
+
+    def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits of every pixel, (N, out_channels, *size)."""
+        return match_size(self.up(logits), tuple(size), slack=self.stride - 1)
+
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict:
+        """Losses of the upsampled logits."""
+        size = batch_data_samples[0].gt_sem_seg.shape
+        return super().loss_by_feat(self.upsample(seg_logits, size), batch_data_samples)
+
+    def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits of every pixel of the images, or of a sliding window."""
+        meta = batch_img_metas[0]
+        size = meta['img_shape']
+        if not isinstance(size, torch.Size):  # which is mmseg's sign of a window
+            size = meta.get('pad_shape', size)[:2]
+        return self.upsample(seg_logits, size)
