@@ -25,12 +25,32 @@ MIM = Path(__file__).parent / '.mim'
 EXTENSIONS = {
     'mmseg': {
         'MODELS': {
-            'mmdla.models.decode_heads': ['IDAUpHead'],
+            'mmdla.models.decode_heads': ['IDAUpHead', 'LinearHead'],
             'mmdla.models.segmentors': ['LogProbTTAModel'],
         },
-        'DATASETS': {'mmdla.datasets': ['CamVidDataset', 'DemoStreetsDataset']},
-        'TRANSFORMS': {'mmdla.datasets.transforms': ['ReflectRotate', 'ReflectPad']},
+        'DATASETS': {
+            'mmdla.datasets.camvid': ['CamVidDataset'],
+            'mmdla.datasets.demo_streets': ['DemoStreetsDataset'],
+        },
+        'TRANSFORMS': {'mmdla.datasets.transforms.reflect': ['ReflectRotate', 'ReflectPad']},
         'VISUALIZERS': {'mmdla.visualization.strip': ['SegStripVisualizer']},
+    },
+    'mmpretrain': {
+        'MODELS': {'mmdla.models.heads': ['ClassMapHead']},
+        'DATASETS': {
+            'mmdla.datasets.boxes': ['ImageNetBoxes', 'CUBBoxes'],
+            'mmdla.datasets.demo_objects': ['DemoObjectsDataset'],
+        },
+        'TRANSFORMS': {
+            'mmdla.datasets.transforms.corner_crop': ['CornerCrop'],
+            'mmdla.datasets.transforms.boxes': [
+                'BoxResizeEdge',
+                'BoxCenterCrop',
+                'BoxRandomCrop',
+                'BoxRandomResizedCrop',
+            ],
+        },
+        'METRICS': {'mmdla.evaluation.localization': ['LocalizationMetric']},
     },
 }
 # What builds on a library without being for its configs: found as `mmdla.X` only.
@@ -102,6 +122,8 @@ def _child(attribute: str) -> Registry:
 MODELS = _child('MODELS')
 DATASETS = _child('DATASETS')
 TRANSFORMS = _child('TRANSFORMS')
+METRICS = _child('METRICS')
+LOOPS = _child('LOOPS')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS')
 VISUALIZERS = _child('VISUALIZERS')
 

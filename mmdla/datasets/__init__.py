@@ -1,7 +1,16 @@
-"""Data sets and transforms that mmseg lacks; importing them needs mmseg."""
+"""Data sets and transforms that mmseg and mmpretrain lack, imported when asked for."""
 
+from ..registry import extension, import_extension
 from ..utils.data_checks import DataFolderError
-from .camvid import CamVidDataset
-from .demo_streets import DemoStreetsDataset, generate_demo_streets
 
-__all__ = ['CamVidDataset', 'DataFolderError', 'DemoStreetsDataset', 'generate_demo_streets']
+# what needs mmseg or mmpretrain is not for `import *`
+__all__ = ['DataFolderError']
+
+
+def __getattr__(name: str):
+    # Known by the data set that it generates.
+    known = {'generate_demo_streets': 'DemoStreetsDataset'}.get(name, name)
+    found = extension('DATASETS', known)
+    if found is None:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_extension(*found, known), name)

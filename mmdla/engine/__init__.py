@@ -1,5 +1,6 @@
-"""What the training loop lacks."""
+"""What the training and testing loops lack."""
 
+from .loops import ValThenTestLoop
 from .optim_wrapper import CPUAmpOptimWrapper
 
-__all__ = ['CPUAmpOptimWrapper']
+__all__ = ['CPUAmpOptimWrapper', 'ValThenTestLoop']

@@ -26,6 +26,15 @@ KNOWN = {
         'CUB200_ROOT',
         'images/, images.txt, image_class_labels.txt and train_test_split.txt',
     ),
+    'ImageNetBoxes': (
+        'IMAGENET_ROOT',
+        'train/CLASS/*.JPEG, val/CLASS/*.JPEG (or val/*.JPEG with meta/val.txt), and '
+        'Annotations/CLS-LOC/train/CLASS/*.xml, Annotations/CLS-LOC/val/*.xml',
+    ),
+    'CUBBoxes': (
+        'CUB200_ROOT',
+        'images/, images.txt, image_class_labels.txt, train_test_split.txt and bounding_boxes.txt',
+    ),
     'StanfordCars': (
         'STANFORD_CARS_ROOT',
         'car_ims/ and cars_annos.mat, or cars_train/, cars_test/ and devkit/ with '
@@ -49,6 +58,14 @@ KNOWN = {
 # Files and folders below the root, of the data sets that need more than class folders.
 NEEDED = {
     'CUB': ('images', 'images.txt', 'image_class_labels.txt', 'train_test_split.txt'),
+    'CUBBoxes': (
+        'images',
+        'images.txt',
+        'image_class_labels.txt',
+        'train_test_split.txt',
+        'bounding_boxes.txt',
+    ),
+    'ImageNetBoxes': ('{boxes}',),
     'FGVCAircraft': ('data/images', 'data/images_variant_{split}.txt'),
     'Food101': ('images', 'meta/{split}.txt'),
 }
@@ -58,7 +75,8 @@ class DataFolderError(FileNotFoundError):
     """A data set's folder is missing or incomplete; the message says how to mend it."""
 
 
-def _advice(dataset: str, data_root: str | None) -> str:
+def advice_on(dataset: str, data_root: str | None) -> str:
+    """What a data set reads from where, and how to get it: the end of every message."""
     variable, holds = KNOWN.get(dataset, (None, None))
     advice = f'{dataset} reads data_root={data_root!r}'
     if variable:
@@ -90,7 +108,7 @@ def check_pairs(
     Raises:
         DataFolderError: If a folder is missing, holds no image, or an image has no label map.
     """
-    advice = _advice(dataset, data_root)
+    advice = advice_on(dataset, data_root)
     for folder, what in ((img_dir, 'images'), (ann_dir, 'labels')):
         if folder is not None and not Path(folder).is_dir():
             raise DataFolderError(f'The folder of {what} is missing: {folder}. {advice}')
@@ -222,12 +240,14 @@ def _check_images(dataset: dict) -> set[str]:
     checked = by_folder or (cls is not None and cls.__name__ in KNOWN)
     if not checked or not root or '://' in root:
         return set()
-    advice = _advice(cls.__name__, root)
+    advice = advice_on(cls.__name__, root)
     split, prefix = dataset.get('split'), dataset.get('data_prefix')
     folder = Path(root)
     if by_folder:
         folder /= (prefix.get('img_path', '') if isinstance(prefix, dict) else prefix) or split or ''
-    wanted = [folder, *(Path(root, name.format(split=split)) for name in NEEDED.get(cls.__name__, ()))]
+    boxes = dataset.get('box_prefix') or f'Annotations/CLS-LOC/{split or "val"}'
+    needed = (name.format(split=split, boxes=boxes) for name in NEEDED.get(cls.__name__, ()))
+    wanted = [folder, *(Path(root, name) for name in needed)]
     for path in wanted:
         if not path.exists():
             raise DataFolderError(f'{path} is missing. {advice}')

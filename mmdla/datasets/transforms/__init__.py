@@ -1,5 +1,10 @@
-"""Transforms (mmseg)."""
+"""Transforms for mmseg and mmpretrain, imported when asked for."""
 
-from .reflect import ReflectPad, ReflectRotate
+from ...registry import extension, import_extension
 
-__all__ = ['ReflectPad', 'ReflectRotate']
+
+def __getattr__(name: str):
+    found = extension('TRANSFORMS', name)
+    if found is None:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_extension(*found, name), name)

@@ -1,0 +1,170 @@
+"""mmpretrain's data sets with their boxes, to evaluate localization.
+
+A data sample's ``gt_bboxes`` (n, 4), float32, are x0, y0, x1, y1 in pixels of the picture as it is on
+disk, in continuous coordinates: a box of one pixel is one wide.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import PurePosixPath
+
+import numpy as np
+from mmengine.fileio import get_file_backend, join_path, list_from_file
+from mmpretrain.datasets import CUB, ImageNet
+from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
+
+from ..registry import DATASETS
+from ..utils.data_checks import DataFolderError, advice_on
+
+WNID = re.compile(r'n\d{8}')
+
+
+@DATASETS.register_module()
+@MMPRETRAIN_DATASETS.register_module()
+class ImageNetBoxes(ImageNet):
+    """ImageNet with the boxes of ILSVRC's localization task, from XML files.
+
+    The file of ``CLASS/NAME.JPEG`` is ``CLASS/NAME.xml`` or, as for the validation data, ``NAME.xml``.
+    Coordinates there are indices of pixels that count from 0, the last one included (xmax is the width
+    less 1 at most), so that a box reaches to xmax + 1. Corners come in any order, and boxes are clipped
+    to the size that the file names, as some of the training data need it. Objects of another class do
+    not count; names that are no class number (``Scottish_deerhound``) do.
+
+    Args:
+        data_root (str): Root of images and boxes.
+        split (str): ``'train'`` or ``'val'``. Default: ``''``, as in mmpretrain.
+        box_prefix (str, optional): Folder of the boxes, below ``data_root``. Default:
+            ``'Annotations/CLS-LOC/SPLIT'`` (``val`` without a split).
+        without_boxes (str): What becomes of images without a box, more than half of the training data:
+            ``'raise'`` or ``'drop'``. Default: ``'raise'``.
+        **kwargs: Of :class:`mmpretrain.datasets.ImageNet`.
+
+    Raises:
+        DataFolderError: If the folder of boxes or the box of an image is missing, or a file is not what
+            it should be.
+        ValueError: For an argument that is not one.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        split: str = '',
+        box_prefix: str | None = None,
+        without_boxes: str = 'raise',
+        **kwargs,
+    ):
+        if without_boxes not in ('raise', 'drop'):
+            raise ValueError(f"without_boxes={without_boxes!r} must be 'raise' or 'drop'")
+        if split == 'test' or not kwargs.get('with_label', True):
+            raise ValueError(f'split={split!r}: the boxes are of a class, so images need labels')
+        self.box_prefix = box_prefix or f'Annotations/CLS-LOC/{split or "val"}'
+        self.without_boxes = without_boxes
+        super().__init__(data_root=data_root, split=split, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Images, labels and boxes."""
+        data_list = super().load_data_list()
+        advice = advice_on(type(self).__name__, self.data_root)
+        folder = join_path(self.data_root, self.box_prefix) if self.data_root else self.box_prefix
+        backend = get_file_backend(folder, enable_singleton=True)
+        if not backend.isdir(folder):
+            raise DataFolderError(f'The folder of boxes is missing: {folder}. {advice}')
+        there = set(backend.list_dir_or_file(folder, list_dir=False, suffix='.xml', recursive=True))
+        lacking = []
+        for info in data_list:
+            image = PurePosixPath(info['img_path'].replace('\\', '/'))
+            names = (f'{image.parent.name}/{image.stem}.xml', f'{image.stem}.xml')
+            name = next((n for n in names if n in there), None)
+            boxes = np.zeros((0, 4), np.float32)
+            if name is not None:
+                path = join_path(folder, name)
+                try:
+                    boxes = _read_xml(backend.get_text(path), image.parent.name)
+                except (ElementTree.ParseError, ValueError) as error:
+                    raise DataFolderError(f'{path} holds no boxes: {error}. {advice}') from error
+            if not len(boxes):
+                lacking.append(info['img_path'])
+            info['gt_bboxes'] = boxes
+        if lacking and self.without_boxes == 'raise':
+            raise DataFolderError(
+                f'{len(lacking)} of {len(data_list)} images have no box in {folder}, as {lacking[0]}; '
+                f"leave them out with without_boxes='drop'. {advice}"
+            )
+        kept = [info for info in data_list if len(info['gt_bboxes'])]
+        if not kept:
+            raise DataFolderError(f'No image has a box in {folder}. {advice}')
+        return kept
+
+
+def _read_xml(text: str, folder: str) -> np.ndarray:
+    """Boxes in an ILSVRC file, (n, 4), of the class that is the image's folder if one is.
+
+    Raises:
+        ParseError, ValueError: If the file is not as it should be.
+    """
+    root = ElementTree.fromstring(text)
+    boxes, classes = [], set()
+    for thing in root.iter('object'):
+        name = thing.findtext('name', '').strip()
+        if WNID.fullmatch(name):
+            if WNID.fullmatch(folder) and name != folder:
+                continue
+            classes.add(name)
+        corners = [thing.findtext(f'bndbox/{key}') for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+        if None in corners:
+            raise ValueError('an object has no bndbox with xmin, ymin, xmax and ymax')
+        boxes.append([float(corner) for corner in corners])
+    if len(classes) > 1:
+        raise ValueError(f'it has objects of {sorted(classes)}, and no folder tells the class')
+    boxes = np.array(boxes).reshape(-1, 2, 2)
+    boxes = np.concatenate([boxes.min(1), boxes.max(1) + 1], 1)
+    size = [float(root.findtext(f'size/{key}', '0')) for key in ('width', 'height')]
+    if min(size) > 0:
+        boxes = boxes.clip(0, size * 2)
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)].astype(np.float32)
+
+
+@DATASETS.register_module()
+@MMPRETRAIN_DATASETS.register_module()
+class CUBBoxes(CUB):
+    """CUB-200-2011 with the box of each bird, from ``bounding_boxes.txt``.
+
+    A line is the image's number, x, y, width and height; the box reaches from x to x + width.
+
+    Args:
+        **kwargs: Of :class:`mmpretrain.datasets.CUB`.
+
+    Raises:
+        DataFolderError: If the file is missing, an image is not in it, or a line is not as said.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """Images, labels and boxes."""
+        data_list = super().load_data_list()
+        advice = advice_on(type(self).__name__, self.data_root)
+        path = self.backend.join_path(self.data_root, 'bounding_boxes.txt')
+        if not self.backend.exists(path):
+            raise DataFolderError(f'{path} is missing. {advice}')
+        boxes = {}
+        for line in list_from_file(path):
+            try:
+                number, x, y, width, height = (float(part) for part in line.split())
+            except ValueError:
+                raise DataFolderError(
+                    f'{path}: the line {line!r} must be: number x y width height. {advice}'
+                ) from None
+            if width <= 0 or height <= 0:
+                raise DataFolderError(f'{path}: the box of line {line!r} has no area. {advice}')
+            boxes[int(number) - 1] = np.array([[x, y, x + width, y + height]], np.float32)
+        numbers = {
+            self.backend.join_path(self.img_prefix, name): number
+            for number, name in self._load_data_from_txt(self.ann_file).items()
+        }
+        for info in data_list:
+            number = numbers[info['img_path']]
+            if number not in boxes:
+                raise DataFolderError(f'{path} has no box of image {number + 1}. {advice}')
+            info['gt_bboxes'] = boxes[number]
+        return data_list

@@ -1,0 +1,1 @@
+"""Metrics. Each module needs the library that it extends, so import them by their full names."""
