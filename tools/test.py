@@ -66,7 +66,9 @@ def main() -> None:
         write_label_maps(cfg, args.out)
     if args.show_dir:
         draw_pictures(cfg, args.show_dir)
-    build_runner(cfg, ('test',)).test()
+    # This loop chooses a threshold on the validation data first.
+    val_too = str(cfg.test_cfg.get('type', '')).endswith('ValThenTestLoop')
+    build_runner(cfg, ('val', 'test') if val_too else ('test',)).test()
 
 
 if __name__ == '__main__':

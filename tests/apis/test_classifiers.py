@@ -60,9 +60,14 @@ def test_parameters_and_macs(arch):
     assert META[name]['Metadata'] == dict(Parameters=params, FLOPs=macs)
 
 
-@pytest.mark.parametrize('name', ['squeezenet_imagenet', 'squeezenet-bypass_imagenet'])
-def test_squeezenets_counts(name):
-    index = yaml.safe_load((ROOT / 'configs/metafiles/squeezenet_classification.yml').read_text())
+DRN = [f'drn_{arch}_imagenet' for arch in ('a_18', 'a_50', 'c_26', 'c_58', 'd_22', 'd_105')]
+
+
+@pytest.mark.parametrize('name', ['squeezenet_imagenet', 'squeezenet-bypass_imagenet', *DRN])
+def test_counts_of_the_others(name):
+    index = yaml.safe_load(
+        (ROOT / f'configs/metafiles/{name.split("_")[0].split("-")[0]}_classification.yml').read_text()
+    )
     (entry,) = (model for model in index['Models'] if model['Name'] == name)
     params, macs = count(get_model(name), torch.zeros(1, 3, 224, 224))
     assert entry['Metadata'] == dict(Parameters=params, FLOPs=macs)
