@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
         help='from 0 to 1 (the best on the validation data, which need boxes)',
     )
     add_cfg_options(parser)
-    return parser.parse_args()
+    return parser.parse_intermixed_args()  # images may follow the options
 
 
 def localization_metric(cfg: Config) -> dict | None:
@@ -77,7 +77,7 @@ def best_threshold(cfg: Config, model: torch.nn.Module, rule: str) -> float:
     metric = LocalizationMetric(**{k: v for k, v in settings.items() if k != 'type'} | dict(rule=rule))
     metric.dataset_meta = loader.dataset.metainfo
     print('Choosing the threshold on the validation data:')
-    for batch in track_iter_progress(loader):
+    for batch in track_iter_progress((loader, len(loader))):
         metric.process(batch, [sample.to_dict() for sample in model.val_step(batch)])
     metrics = metric.evaluate(len(loader.dataset))
     threshold = metrics[f'{metric.prefix}/threshold']
