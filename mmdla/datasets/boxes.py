@@ -29,7 +29,8 @@ class ImageNetBoxes(ImageNet):
     The file of ``CLASS/NAME.JPEG`` is ``CLASS/NAME.xml`` or, as for the validation data, ``NAME.xml``.
     Coordinates there are indices of pixels that count from 0, the last one included (xmax is the width
     less 1 at most), so that a box reaches to xmax + 1. Corners come in any order, and boxes are clipped
-    to the size that the file names, as some of the training data need it. Objects of another class do
+    to the size that the file names, as some of the training data need it (where that is not the image's
+    size they are not rescaled). Objects of another class do
     not count; names that are no class number (``Scottish_deerhound``) do.
 
     Args:
@@ -39,6 +40,9 @@ class ImageNetBoxes(ImageNet):
             ``'Annotations/CLS-LOC/SPLIT'`` (``val`` without a split).
         without_boxes (str): What becomes of images without a box, more than half of the training data:
             ``'raise'`` or ``'drop'``. Default: ``'raise'``.
+        part (str, optional): The labels of the test images are not public. So that a threshold is not
+            chosen on the images that it is reported on, ``'choose'`` is every fifth image, and
+            ``'report'`` the others. Default: all.
         **kwargs: Of :class:`mmpretrain.datasets.ImageNet`.
 
     Raises:
@@ -53,19 +57,26 @@ class ImageNetBoxes(ImageNet):
         split: str = '',
         box_prefix: str | None = None,
         without_boxes: str = 'raise',
+        part: str | None = None,
         **kwargs,
     ):
+        if part not in (None, 'choose', 'report'):
+            raise ValueError(f"part={part!r} must be 'choose', 'report' or None")
         if without_boxes not in ('raise', 'drop'):
             raise ValueError(f"without_boxes={without_boxes!r} must be 'raise' or 'drop'")
         if split == 'test' or not kwargs.get('with_label', True):
             raise ValueError(f'split={split!r}: the boxes are of a class, so images need labels')
         self.box_prefix = box_prefix or f'Annotations/CLS-LOC/{split or "val"}'
         self.without_boxes = without_boxes
+        self.part = part
         super().__init__(data_root=data_root, split=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Images, labels and boxes."""
         data_list = super().load_data_list()
+        if self.part is not None:
+            chosen = self.part == 'choose'
+            data_list = [info for i, info in enumerate(data_list) if (i % 5 == 0) == chosen]
         advice = advice_on(type(self).__name__, self.data_root)
         folder = join_path(self.data_root, self.box_prefix) if self.data_root else self.box_prefix
         backend = get_file_backend(folder, enable_singleton=True)

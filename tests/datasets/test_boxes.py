@@ -99,6 +99,23 @@ def test_boxes_elsewhere(imagenet):
         ImageNetBoxes(str(imagenet), split='val')
 
 
+def test_thresholds_are_not_chosen_on_what_they_are_reported_on(imagenet):
+    names = [f'val_{i}.png' for i in range(2, 12)]
+    write_images(*(imagenet / 'val' / name for name in names))
+    for name in names:
+        write_xml(imagenet / f'Annotations/CLS-LOC/val/{name[:-4]}.xml', (CAT, 1, 2, 3, 4))
+    with (imagenet / 'meta/val.txt').open('a') as file:
+        file.writelines(f'{name} 0\n' for name in names)
+
+    def paths(part):
+        dataset = ImageNetBoxes(str(imagenet), split='val', part=part)
+        return [dataset.get_data_info(i)['img_path'][-9:].lstrip('/') for i in range(len(dataset))]
+
+    everything = paths(None)
+    assert paths('choose') == [everything[0], everything[5], everything[10]]
+    assert sorted(paths('choose') + paths('report')) == sorted(everything)
+
+
 def test_images_without_boxes(imagenet):
     train = imagenet / 'Annotations/CLS-LOC/train'
     (train / f'{CAT}/{CAT}_0.xml').unlink()
@@ -131,6 +148,8 @@ def test_files_that_are_not_boxes(imagenet):
 def test_bad_arguments(imagenet):
     with pytest.raises(ValueError, match="without_boxes='skip' must be 'raise' or 'drop'"):
         ImageNetBoxes(str(imagenet), split='val', without_boxes='skip')
+    with pytest.raises(ValueError, match="part='half' must be 'choose', 'report' or None"):
+        ImageNetBoxes(str(imagenet), split='val', part='half')
     with pytest.raises(ValueError, match=r"split='test'.*need labels"):
         ImageNetBoxes(str(imagenet), split='test')
 

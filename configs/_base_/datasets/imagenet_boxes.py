@@ -1,0 +1,14 @@
+# ImageNet's validation images with their boxes: every fifth chooses the threshold, the others tell
+_base_ = 'imagenet.py'
+data_root = '{{$IMAGENET_ROOT:data/imagenet}}'
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    # all of each image, so that no box is cut
+    dict(type='Resize', scale=(224, 224), backend='pillow'),
+    dict(type='PackInputs', algorithm_keys=['gt_bboxes']),
+]
+boxes = dict(type='mmdla.ImageNetBoxes', data_root=data_root, split='val', pipeline=test_pipeline)
+val_dataloader = dict(dataset=dict(_delete_=True, part='choose', **boxes))
+test_dataloader = dict(dataset=dict(_delete_=True, part='report', **boxes))
+val_evaluator = dict(_delete_=True, type='mmdla.LocalizationMetric')
+test_evaluator = val_evaluator

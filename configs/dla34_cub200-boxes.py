@@ -1,0 +1,16 @@
+# DLA-34 on CUB-200 birds at output stride 8: trained with their names, tells where they are
+_base_ = [
+    '_base_/models/dla34_finetuned.py',
+    '_base_/datasets/cub200_boxes.py',
+    '_base_/schedules/fine_grained_110e.py',
+    '_base_/classification_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(num_classes=200),
+    backbone=dict(output_stride=8),
+    neck=None,
+    head=dict(type='mmdla.ClassMapHead', num_classes=200),
+)
+test_cfg = dict(_delete_=True, type='mmdla.ValThenTestLoop')
+# what validation measures is where, not what
+default_hooks = dict(checkpoint=dict(save_best='localization/top1_error', rule='less'))
