@@ -11,21 +11,18 @@ from __future__ import annotations
 import colorsys
 import json
 import os
-import shutil
-import tempfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
-from filelock import FileLock
 from mmengine.utils import track_iter_progress
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
 
 from ..registry import DATASETS
-from ..utils.data_checks import DataFolderError
+from .generated import check_count, generate_once
 
 MANIFEST = 'demo_objects.json'
 BOXES = 'boxes.json'
@@ -597,30 +594,19 @@ def generate_demo_objects(
     _check_size('image_size', image_size)
     root = Path(root)
     recipe = dict(version=VERSION, sizes=dict(sizes), image_size=image_size, seed=seed)
-    # The folder appears whole, so that one that is there needs no lock, and no right to write.
-    if root.exists():
-        _check_whole(root, recipe)
-        return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f'{root}.lock'):
-        if root.exists():
-            _check_whole(root, recipe)
-            return root
-        parts = Path(tempfile.mkdtemp(prefix=f'{root.name}.part-', dir=root.parent))
-        try:
-            jobs = [(split, i) for split, count in sizes.items() for i in range(count)]
-            print(f'Drawing {len(jobs)} pictures of things into {root}')
-            boxes = dict(
-                _write_picture(parts, *job, seed, image_size) for job in track_iter_progress(jobs)
-            )
-            _write_boxes(parts / BOXES, boxes)
-            (parts / MANIFEST).write_text(json.dumps(recipe, indent=2) + '\n')
-            parts.chmod(0o755)
-            parts.rename(root)
-        except BaseException:
-            shutil.rmtree(parts, ignore_errors=True)
-            raise
-    return root
+
+    def draw(folder: Path) -> None:
+        jobs = [(split, i) for split, count in sizes.items() for i in range(count)]
+        print(f'Drawing {len(jobs)} pictures of things into {root}')
+        drawn = (_write_picture(folder, *job, seed, image_size) for job in track_iter_progress(jobs))
+        _write_boxes(folder / BOXES, dict(drawn))
+
+    def check(folder: Path) -> None:
+        check_count(folder, BOXES, 1, folder)
+        for split, count in sizes.items():
+            check_count(folder / split, '*/*.png', count, folder)
+
+    return generate_once(root, recipe, MANIFEST, 'DEMO_OBJECTS_ROOT', draw, check)
 
 
 def picture_seed(seed: int, split: str, i: int) -> list[int]:
@@ -645,26 +631,6 @@ def _write_boxes(path: Path, boxes: dict[str, tuple]) -> None:
     lines = ',\n'.join(f'    {json.dumps(name)}: {json.dumps(box)}' for name, box in boxes.items())
     head = f'"box": "{meaning}",\n  "classes": {json.dumps(CLASSES)}'
     path.write_text(f'{{\n  {head},\n  "boxes": {{\n{lines}\n  }}\n}}\n')
-
-
-def _check_whole(root: Path, recipe: dict) -> None:
-    manifest = root / MANIFEST
-    found = json.loads(manifest.read_text()) if manifest.is_file() else None
-    if found != recipe:
-        raise DataFolderError(
-            f'{root} is there already and is not the demo data set asked for (its {MANIFEST}: {found}, '
-            f'wanted: {recipe}). Move it away, or set DEMO_OBJECTS_ROOT to another folder.'
-        )
-    mend = f'Remove {root} and it is drawn anew.'
-    if not (root / BOXES).is_file():
-        raise DataFolderError(f'{root / BOXES} is missing. {mend}')
-    for split, count in recipe['sizes'].items():
-        there = len(list(root.glob(f'{split}/*/*.png')))
-        if there != count:
-            raise DataFolderError(
-                f'{root / split} holds {there} of the {count} pictures that the demo data set '
-                f'has. {mend}'
-            )
 
 
 @DATASETS.register_module()

@@ -7,22 +7,18 @@ buses, each scaled by its distance and hiding what is behind. Colours, light, bl
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import tempfile
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
-from filelock import FileLock
 from mmengine.utils import track_iter_progress
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from ..registry import DATASETS
-from ..utils.data_checks import DataFolderError
+from .generated import check_count, generate_once
 
 CLASSES = CityscapesDataset.METAINFO['classes']
 PALETTE = np.array(CityscapesDataset.METAINFO['palette'], np.uint8)
@@ -392,46 +388,19 @@ def generate_demo_streets(
         raise ValueError(f'image_size={tuple(image_size)}: scenes need 32 pixels or more each way')
     root = Path(root)
     recipe = dict(version=VERSION, sizes=dict(sizes), image_size=list(image_size), seed=seed)
-    # The folder appears whole, so that one that is there needs no lock, and no right to write.
-    if root.exists():
-        _check_whole(root, recipe)
-        return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f'{root}.lock'):
-        if root.exists():
-            _check_whole(root, recipe)
-            return root
-        parts = Path(tempfile.mkdtemp(prefix=f'{root.name}.part-', dir=root.parent))
-        try:
-            jobs = [(split, i) for split, count in sizes.items() for i in range(count)]
-            print(f'Drawing {len(jobs)} street scenes into {root}')
-            for split, i in track_iter_progress(jobs):
-                _write_scene(parts, split, i, seed, image_size)
-            (parts / MANIFEST).write_text(json.dumps(recipe, indent=2) + '\n')
-            parts.chmod(0o755)
-            parts.rename(root)
-        except BaseException:
-            shutil.rmtree(parts, ignore_errors=True)
-            raise
-    return root
 
+    def draw(folder: Path) -> None:
+        jobs = [(split, i) for split, count in sizes.items() for i in range(count)]
+        print(f'Drawing {len(jobs)} street scenes into {root}')
+        for split, i in track_iter_progress(jobs):
+            _write_scene(folder, split, i, seed, image_size)
 
-def _check_whole(root: Path, recipe: dict) -> None:
-    manifest = root / MANIFEST
-    found = json.loads(manifest.read_text()) if manifest.is_file() else None
-    if found != recipe:
-        raise DataFolderError(
-            f'{root} is there already and is not the demo data set asked for (its {MANIFEST}: {found}, '
-            f'wanted: {recipe}). Move it away, or set DEMO_STREETS_ROOT to another folder.'
-        )
-    for split, count in recipe['sizes'].items():
-        for kind, suffix in FILES:
-            there = len(list(root.glob(f'{kind}/{split}/*/*_{suffix}.png')))
-            if there != count:
-                raise DataFolderError(
-                    f'{root / kind / split} holds {there} of the {count} *_{suffix}.png that the demo '
-                    f'data set has. Remove {root} and it is drawn anew.'
-                )
+    def check(folder: Path) -> None:
+        for split, count in sizes.items():
+            for kind, suffix in FILES:
+                check_count(folder / kind / split, f'*/*_{suffix}.png', count, folder)
+
+    return generate_once(root, recipe, MANIFEST, 'DEMO_STREETS_ROOT', draw, check)
 
 
 def _write_scene(root: Path, split: str, i: int, seed: int, size: tuple[int, int]) -> None:

@@ -16,7 +16,13 @@ from conftest import shared
 from mmengine.config import Config
 from mmseg.datasets import CityscapesDataset
 
-from mmdla.datasets import CamVidDataset, DataFolderError, demo_streets, generate_demo_streets
+from mmdla.datasets import (
+    CamVidDataset,
+    DataFolderError,
+    demo_streets,
+    generate_demo_streets,
+    generated,
+)
 from mmdla.datasets.demo_streets import DemoStreetsDataset, Scene
 from mmdla.datasets.transforms import ReflectPad, ReflectRotate
 from mmdla.utils.data_checks import check_config
@@ -171,7 +177,7 @@ def test_streets_that_are_there_need_no_right_to_write(streets, monkeypatch):
     def refuse(*args):
         raise PermissionError('read-only file system')
 
-    monkeypatch.setattr(demo_streets, 'FileLock', refuse)
+    monkeypatch.setattr(generated, 'FileLock', refuse)
     assert generate_demo_streets(streets, SIZES, (48, 96)) == streets
 
 

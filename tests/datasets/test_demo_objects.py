@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
-from mmdla.datasets import demo_objects
+from mmdla.datasets import generated
 from mmdla.datasets.demo_objects import (
     CLASSES,
     DemoObjectsDataset,
@@ -143,7 +143,7 @@ def test_objects_are_written_once(objects, monkeypatch):
         raise PermissionError('read-only file system')
 
     # What is there needs no right to write.
-    monkeypatch.setattr(demo_objects, 'FileLock', refuse)
+    monkeypatch.setattr(generated, 'FileLock', refuse)
     stamp = {p: p.stat().st_mtime_ns for p in objects.rglob('*')}
     assert generate_demo_objects(objects, SIZES, 48) == objects
     assert {p: p.stat().st_mtime_ns for p in objects.rglob('*')} == stamp
@@ -166,7 +166,10 @@ def test_objects_overwrite_nothing(objects, tmp_path):
 
 @pytest.mark.parametrize(
     ('lost', 'message'),
-    [('train/fish/00005.png', r'train holds 15 of the 16'), ('boxes.json', r'boxes\.json is missing')],
+    [
+        ('train/fish/00005.png', r'train holds 15 of the 16'),
+        ('boxes.json', r'holds 0 of the 1 boxes\.json'),
+    ],
 )
 def test_objects_that_lost_a_file_are_named(objects, lost, message):
     (objects / lost).unlink()
