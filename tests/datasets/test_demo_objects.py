@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
-from mmdla.datasets import generated
+from mmdla.datasets import demo_objects, generated
 from mmdla.datasets.demo_objects import (
     CLASSES,
     DemoObjectsDataset,
