@@ -1,1 +1,3 @@
-"""Pictures: of predictions (``strip``, needs mmseg) and of networks (``network``)."""
+"""Pictures: of predictions (``strip``, needs mmseg), of networks (``network``), of grids in their maps
+(``gridding``).
+"""
