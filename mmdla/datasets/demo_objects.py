@@ -28,7 +28,7 @@ MANIFEST = 'demo_objects.json'
 BOXES = 'boxes.json'
 VERSION = 1
 SIZES = dict(train=1000, val=200, test=200)
-IMAGE_SIZE = 128
+IMAGE_SIZE = 192
 # Shortest and longest side of a box, in sides of the picture.
 SIDES = (0.25, 0.6)
 # Things are drawn this much larger than they appear, for smooth edges.
@@ -380,7 +380,7 @@ class ObjectPicture:
     Args:
         seed (Sequence[int]): What the picture is drawn from; equal seeds give equal pictures.
         name (str): One of ``CLASSES``.
-        size (int): Sides of the picture in pixels. Default: 128.
+        size (int): Sides of the picture in pixels. Default: 192.
 
     Attributes:
         image (ndarray): uint8, (size, size, 3), BGR.
@@ -579,7 +579,7 @@ def generate_demo_objects(
             same data set, nothing happens.
         sizes (dict[str, int]): Number of pictures by split.
             Default: ``dict(train=1000, val=200, test=200)``.
-        image_size (int): Sides of the pictures in pixels. Default: 128.
+        image_size (int): Sides of the pictures in pixels. Default: 192.
         seed (int): Pictures follow from it. Default: 0.
 
     Returns:
@@ -645,7 +645,7 @@ class DemoObjectsDataset(BaseDataset):
         data_root (str): Folder of the data set; made if it is not there.
         split (str): One of those in ``sizes``. Default: 'train'.
         sizes (dict[str, int]): Pictures by split. Default: ``dict(train=1000, val=200, test=200)``.
-        image_size (int): Sides of the pictures in pixels. Default: 128.
+        image_size (int): Sides of the pictures in pixels. Default: 192.
         seed (int): Default: 0.
         **kwargs: Of :class:`mmpretrain.datasets.BaseDataset`.
 

@@ -23,6 +23,7 @@ from mmpretrain.registry import DATASETS
 from mmdla.datasets import demo_objects, generated
 from mmdla.datasets.demo_objects import (
     CLASSES,
+    IMAGE_SIZE,
     DemoObjectsDataset,
     ObjectPicture,
     generate_demo_objects,
@@ -59,7 +60,7 @@ def test_splits_share_no_seed():
 def test_boxes_are_tight_and_within_bounds(name):
     for i in range(12):
         picture = ObjectPicture([3, i], name)
-        assert picture.image.shape == (128, 128, 3)
+        assert picture.image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
         x0, y0, x1, y1 = picture.box
         assert picture.mask.sum() == picture.mask[y0:y1, x0:x1].sum()
         for edge in (
@@ -70,10 +71,10 @@ def test_boxes_are_tight_and_within_bounds(name):
         ):
             assert edge.any()
         assert min(x0, y0) >= 0
-        assert max(x1, y1) <= 128
+        assert max(x1, y1) <= IMAGE_SIZE
         # A pixel or two at the edges is covered by less than half.
-        assert min(x1 - x0, y1 - y0) >= 0.25 * 128 - 4
-        assert max(x1 - x0, y1 - y0) <= 0.6 * 128 + 2
+        assert min(x1 - x0, y1 - y0) >= 0.25 * IMAGE_SIZE - 4
+        assert max(x1 - x0, y1 - y0) <= 0.6 * IMAGE_SIZE + 2
         assert picture.mask[y0:y1, x0:x1].mean() > 0.3
 
 

@@ -32,5 +32,15 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type=dataset_type, data_root=data_root, split='test', pipeline=test_pipeline),
 )
-val_evaluator = [dict(type='Accuracy', topk=(1, 5)), dict(type='mmdla.LocalizationMetric')]
+val_evaluator = [
+    dict(type='Accuracy', topk=(1, 5)),
+    dict(type='mmdla.LocalizationMetric', rule='contour', prefix='contour'),
+    dict(
+        type='mmdla.LocalizationMetric',
+        rule='dominant',
+        prefix='dominant',
+        # of eight classes the largest has a softmax near 1 almost everywhere
+        thresholds=[1 - 10 ** (-k / 20) for k in range(100)],
+    ),
+]
 test_evaluator = val_evaluator

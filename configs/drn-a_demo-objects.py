@@ -1,0 +1,15 @@
+# A small DRN-A beside drn-c_demo-objects.py: max pooling, and no levels against gridding
+_base_ = 'drn-c_demo-objects.py'
+model = dict(
+    backbone=dict(
+        arch=dict(
+            _delete_=True,
+            block='basic',
+            depths=(1, 1, 1, 1),
+            channels=(24, 32, 48, 64),
+            stem=24,
+            max_pooling=True,
+        ),
+        out_indices=(4,),
+    )
+)
