@@ -18,7 +18,7 @@ BLOCK_ARGUMENTS = ['in_channels', 'out_channels', 'stride', 'dilation', 'first_d
 # Figure 5: DRN-A is a ResNet with dilation in place of the last two strides; each family after it
 # changes one thing in the one before.
 A = dict(max_pooling=True)
-B = dict(max_pooling=False)  # convolutions in place of the pooling, levels 7 and 8
+B = dict(max_pooling=False)  # blocks in place of the pooling, levels 7 and 8
 C = B | dict(residual=False)  # no shortcuts in levels 7 and 8
 D = C | dict(plain=True)  # (released code) plain convolutions in levels 1, 2, 7 and 8
 
@@ -42,7 +42,7 @@ class DRN(LevelBackbone):
     families, each the one before but for one step:
 
     - A: a ResNet so dilated. Levels 1 to 4 are ResNet's groups.
-    - B: the max pooling, whose maxima dilation spreads into grids, is replaced by convolutions in
+    - B: the max pooling, whose maxima dilation spreads into grids, is replaced by residual blocks in
       levels 1 and 2; ResNet's groups are levels 3 to 6; levels 7 and 8, with dilation 2 and 1, smooth
       the grid away.
     - C: levels 7 and 8 without shortcuts, which would carry the grid past them.

@@ -38,7 +38,7 @@ class ClassMapHead(LinearClsHead):
     Raises:
         ValueError: When it runs, if what it gets is no map but has been pooled.
 
-    Source: "Dilated Residual Networks", Section 5.2; Zhou et al., "Learning Deep Features for
+    Source: "Dilated Residual Networks", Section 3; Zhou et al., "Learning Deep Features for
     Discriminative Localization", 2016.
     """
 
