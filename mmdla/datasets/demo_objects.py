@@ -30,7 +30,7 @@ VERSION = 1
 SIZES = dict(train=1000, val=200, test=200)
 IMAGE_SIZE = 192
 # Shortest and longest side of a box, in sides of the picture.
-SIDES = (0.25, 0.6)
+SIDES = (0.35, 0.7)
 # Things are drawn this much larger than they appear, for smooth edges.
 FINE = 4
 

@@ -24,6 +24,7 @@ from mmdla.datasets import demo_objects, generated
 from mmdla.datasets.demo_objects import (
     CLASSES,
     IMAGE_SIZE,
+    SIDES,
     DemoObjectsDataset,
     ObjectPicture,
     generate_demo_objects,
@@ -73,8 +74,8 @@ def test_boxes_are_tight_and_within_bounds(name):
         assert min(x0, y0) >= 0
         assert max(x1, y1) <= IMAGE_SIZE
         # A pixel or two at the edges is covered by less than half.
-        assert min(x1 - x0, y1 - y0) >= 0.25 * IMAGE_SIZE - 4
-        assert max(x1 - x0, y1 - y0) <= 0.6 * IMAGE_SIZE + 2
+        assert min(x1 - x0, y1 - y0) >= SIDES[0] * IMAGE_SIZE - 4
+        assert max(x1 - x0, y1 - y0) <= SIDES[1] * IMAGE_SIZE + 2
         assert picture.mask[y0:y1, x0:x1].mean() > 0.3
 
 
