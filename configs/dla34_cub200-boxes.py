@@ -12,5 +12,3 @@ model = dict(
     head=dict(type='mmdla.ClassMapHead', num_classes=200),
 )
 test_cfg = dict(_delete_=True, type='mmdla.ValThenTestLoop')
-# what validation measures is where, not what
-default_hooks = dict(checkpoint=dict(save_best='localization/top1_error', rule='less'))

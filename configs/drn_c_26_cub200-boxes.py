@@ -7,5 +7,3 @@ _base_ = [
 ]
 model = dict(data_preprocessor=dict(num_classes=200), head=dict(num_classes=200))
 test_cfg = dict(_delete_=True, type='mmdla.ValThenTestLoop')
-# what validation measures is where, not what
-default_hooks = dict(checkpoint=dict(save_best='localization/top1_error', rule='less'))

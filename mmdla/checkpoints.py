@@ -521,8 +521,10 @@ def rename_classifier(state_dict: dict[str, Tensor], prefix: str = '') -> None:
     if converter not in (_from_classifier, _from_drn) or any(k.startswith('backbone.') for k in state):
         return
     converted = converter(released, 'checkpoint')
+    # What is no network's and no classifier's stays, to be reported.
     for key in state:
-        del state_dict[prefix + key]
+        if re.match(r'(module\.)?(base_layer|level\d|layer\d|conv1|bn1|fc)\.', key):
+            del state_dict[prefix + key]
     head = {k: v for k, v in converted.state_dict.items() if k.startswith('head.')}
     network = {f'backbone.{k}': v for k, v in converted.network.items()}
     state_dict.update({prefix + k: v for k, v in (network | head).items()})

@@ -560,6 +560,24 @@ def test_convert_drn_segmentation_networks(arch, tmp_path):
     assert same(backbone, converted.network)
 
 
+def test_what_is_no_network_is_reported():
+    pytest.importorskip('mmpretrain')
+    from mmengine.registry import DefaultScope
+    from mmpretrain.models import ImageClassifier
+
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = ImageClassifier(
+            backbone=dict(type='mmdla.DRN', arch='a_18', out_indices=(4,)),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
+        )
+    state = released_drn('a_18', classes=10)
+    model.load_state_dict(state, strict=True)
+    odd = {'aux.weight': torch.zeros(1), 'layer9.0.conv1.weight': torch.zeros(1)}
+    with pytest.raises(RuntimeError, match=r'aux\.weight'):
+        model.load_state_dict(state | odd, strict=True)
+
+
 def test_convert_tool_knows_drn(tmp_path):
     torch.save(dict(state_dict=released_drnseg('d_22')), tmp_path / 'seg.pth')
     done = convert(tmp_path / 'seg.pth', tmp_path / 'out.pth')

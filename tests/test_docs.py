@@ -70,6 +70,11 @@ def test_tables_on_classification_are_the_metafiles():
         ), name  # fmt: skip
 
 
+def test_nothing_is_left_to_fill_in():
+    for page in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
+        assert not re.findall(r'^[A-Z]{4,}$|epoch_N', page.read_text(), re.MULTILINE), page.name
+
+
 def test_links_and_pictures_exist():
     for page in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
         for target in re.findall(r'\]\(([^)#]+)[^)]*\)', page.read_text()):

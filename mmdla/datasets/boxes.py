@@ -21,6 +21,18 @@ from ..utils.data_checks import DataFolderError, advice_on
 WNID = re.compile(r'n\d{8}')
 
 
+def _check_part(part: str | None) -> None:
+    if part not in (None, 'choose', 'report'):
+        raise ValueError(f"part={part!r} must be 'choose', 'report' or None")
+
+
+def _part_of(data_list: list[dict], part: str | None) -> list[dict]:
+    """Every fifth image, the others, or all."""
+    if part is None:
+        return data_list
+    return [info for i, info in enumerate(data_list) if (i % 5 == 0) == (part == 'choose')]
+
+
 @DATASETS.register_module()
 @MMPRETRAIN_DATASETS.register_module()
 class ImageNetBoxes(ImageNet):
@@ -29,9 +41,9 @@ class ImageNetBoxes(ImageNet):
     The file of ``CLASS/NAME.JPEG`` is ``CLASS/NAME.xml`` or, as for the validation data, ``NAME.xml``.
     Coordinates there are indices of pixels that count from 0, the last one included (xmax is the width
     less 1 at most), so that a box reaches to xmax + 1. Corners come in any order, and boxes are clipped
-    to the size that the file names, as some of the training data need it (where that is not the image's
-    size they are not rescaled). Objects of another class do
-    not count; names that are no class number (``Scottish_deerhound``) do.
+    to the size that the file names, as some of the training data need it (where that is not the
+    image's size they are not rescaled). Objects of another class do not count; names that are no class
+    number (``Scottish_deerhound``) do.
 
     Args:
         data_root (str): Root of images and boxes.
@@ -60,8 +72,7 @@ class ImageNetBoxes(ImageNet):
         part: str | None = None,
         **kwargs,
     ):
-        if part not in (None, 'choose', 'report'):
-            raise ValueError(f"part={part!r} must be 'choose', 'report' or None")
+        _check_part(part)
         if without_boxes not in ('raise', 'drop'):
             raise ValueError(f"without_boxes={without_boxes!r} must be 'raise' or 'drop'")
         if split == 'test' or not kwargs.get('with_label', True):
@@ -73,10 +84,7 @@ class ImageNetBoxes(ImageNet):
 
     def load_data_list(self) -> list[dict]:
         """Images, labels and boxes."""
-        data_list = super().load_data_list()
-        if self.part is not None:
-            chosen = self.part == 'choose'
-            data_list = [info for i, info in enumerate(data_list) if (i % 5 == 0) == chosen]
+        data_list = _part_of(super().load_data_list(), self.part)
         advice = advice_on(type(self).__name__, self.data_root)
         folder = join_path(self.data_root, self.box_prefix) if self.data_root else self.box_prefix
         backend = get_file_backend(folder, enable_singleton=True)
@@ -145,15 +153,23 @@ class CUBBoxes(CUB):
     A line is the image's number, x, y, width and height; the box reaches from x to x + width.
 
     Args:
+        part (str, optional): ``'choose'`` is every fifth image, ``'report'`` the others, so that a
+            threshold is not chosen on the images that it is reported on. Default: all.
         **kwargs: Of :class:`mmpretrain.datasets.CUB`.
 
     Raises:
         DataFolderError: If the file is missing, an image is not in it, or a line is not as said.
+        ValueError: If ``part`` is another.
     """
+
+    def __init__(self, *args, part: str | None = None, **kwargs):
+        _check_part(part)
+        self.part = part
+        super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Images, labels and boxes."""
-        data_list = super().load_data_list()
+        data_list = _part_of(super().load_data_list(), self.part)
         advice = advice_on(type(self).__name__, self.data_root)
         path = self.backend.join_path(self.data_root, 'bounding_boxes.txt')
         if not self.backend.exists(path):

@@ -144,7 +144,8 @@ class LocalizationMetric(BaseMetric):
     ``BoxAccV2``         as MaxBoxAccV2, at the thresholds given (if they are)
     ==================== =================================================================
 
-    Each data sample has ``class_maps`` (classes, h, w), logits that cover the whole image;
+    Each data sample has ``class_maps`` (classes, h, w), logits that cover the whole image and nothing
+    else (a data preprocessor that pads, ``pad_size_divisor``, cannot be noticed here);
     ``pred_score`` (classes,); ``gt_label`` (1,); ``gt_bboxes`` (n, 4), the boxes of that class as x0,
     y0, x1, y1 in pixels of the network's input; and ``img_shape``, its height and width.
 
@@ -276,10 +277,13 @@ class LocalizationMetric(BaseMetric):
         needed = ('class_maps', 'pred_score', 'gt_label', 'gt_bboxes', 'img_shape')
         missing = [key for key in needed if sample.get(key) is None]
         if missing:
-            raise ValueError(
-                f'a data sample lacks {missing} of {needed}; gt_bboxes come from a data set with boxes '
-                "and PackInputs(algorithm_keys=['gt_bboxes'])"
+            advice = dict(
+                class_maps="class_maps come from neck=None, head=dict(type='mmdla.ClassMapHead', ...)",
+                gt_bboxes='gt_bboxes come from a data set with boxes and '
+                "PackInputs(algorithm_keys=['gt_bboxes'])",
             )
+            hints = '; '.join(advice[key] for key in missing if key in advice)
+            raise ValueError(f'a data sample lacks {missing} of {needed}' + (hints and f'; {hints}'))
         maps, scores, labels, boxes = (torch.as_tensor(sample[key]).detach() for key in needed[:4])
         if maps.ndim != 3 or scores.shape != maps.shape[:1] or not maps.numel():
             raise ValueError(

@@ -178,6 +178,16 @@ def test_cub_boxes_by_hand(cub):
     assert test.get_gt_labels().tolist() == [0, 1]
 
 
+def test_cub_in_two_parts(cub):
+    def count(part):
+        return len(CUBBoxes(data_root=str(cub), split='train', part=part))
+
+    assert count('choose') >= 1
+    assert count('choose') + count('report') == count(None)
+    with pytest.raises(ValueError, match="part='half'"):
+        count('half')
+
+
 def test_cub_names_what_is_wrong(cub):
     path = cub / 'bounding_boxes.txt'
     lines = path.read_text().splitlines(keepends=True)

@@ -323,6 +323,16 @@ def test_dead_shortcut_is_dropped_and_nothing_else():
     assert b.load_state_dict(state, strict=False).missing_keys
 
 
+def test_a_subclass_may_have_a_classifier():
+    class Classifier(DRN):
+        def __init__(self):
+            super().__init__(SMALL)
+            self.fc = nn.Linear(8, 3)
+
+    model = Classifier()
+    model.load_state_dict(Classifier().state_dict(), strict=True)
+
+
 def test_levels_past_the_last_wanted_are_not_built():
     model = DRN('d_22', out_indices=(2, 4)).eval()
     assert not hasattr(model, 'layer5')
@@ -430,6 +440,8 @@ def test_nothing_of_the_callers_is_changed():
         (dict(arch=dict(SMALL, max_pooling=True)), r"arch\['depths'\].* 4 positive"),
         (dict(arch=dict(SMALL, stem=0)), r"arch\['stem'\]=0"),
         (dict(arch=dict(STEPS['A'], plain=True)), 'plain=True'),
+        (dict(arch=dict(STEPS['A'], residual=False)), 'residual=False'),
+        (dict(arch=dict(SMALL, max_pooling='no')), "max_pooling'.='no': must be True or False"),
         (dict(out_indices=(0, 3)), r'out_indices=\(0, 3\): must be levels from 1 to 8'),
         (dict(arch='a_18', out_indices=(3, 5)), 'levels from 1 to 4'),
         (dict(out_indices=(3, 2)), 'ascending'),

@@ -115,6 +115,20 @@ def test_sliding_windows():
     assert found.isfinite().all()
 
 
+@pytest.mark.parametrize('window', [dict(), dict(mode='slide', crop_size=(48, 48), stride=(32, 32))])
+def test_padded_images(window):
+    model = segmentor(**window)
+    model.data_preprocessor = MODELS.build(
+        dict(type='SegDataPreProcessor', size_divisor=32, test_cfg=dict(size_divisor=32))
+    )
+    data = sample((41, 50))
+    data.set_metainfo(dict(pad_shape=(41, 50)))
+    with torch.no_grad():
+        (found,) = model.test_step(dict(inputs=[torch.zeros(3, 41, 50)], data_samples=[data]))
+    assert found.pad_shape == (64, 64)
+    assert found.seg_logits.data.shape == (3, 41, 50)
+
+
 @pytest.mark.parametrize('factor', [2, 3, 8])
 def test_frozen_is_learned_before_learning(factor):
     x = torch.randn(2, 3, 5, 7)
@@ -135,6 +149,7 @@ def test_darkened_corner():
     [
         (dict(in_channels=[8, 8]), r'in_channels=\[8, 8\]'),
         (dict(stride=1), 'stride=1'),
+        (dict(align_corners=True), 'align_corners=True'),
         (dict(upsample='nearest'), "upsample='nearest': must be one of"),
     ],
 )
@@ -145,5 +160,7 @@ def test_bad_arguments_are_named(kwargs, message):
 
 def test_wrong_stride_is_named():
     head = LinearHead(8, num_classes=3, loss_decode=dict(type='CrossEntropyLoss'))
-    with pytest.raises(ValueError, match='64x64 after upsampling and meets one of 32x32'):
+    with pytest.raises(
+        ValueError, match='stride=8: the level of in_index=-1, 8x8, makes 64x64, and the image is 32x32'
+    ):
         head.predict_by_feat(head([torch.rand(1, 8, 8, 8)]), [dict(img_shape=(32, 32))])

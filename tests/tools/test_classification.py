@@ -248,3 +248,19 @@ def test_strides():
     for wrong in ((1, 2), (1, 2, 2, 2, 2, 3)):
         with pytest.raises(ValueError, match=r'strides=\(1, 2.*: must be six'):
             DLA('46_c', strides=wrong)
+
+
+def test_the_best_checkpoint_is_chosen_by_what_is_measured():
+    """A metric that no evaluator gives ends a training at its first validation."""
+    prefixes = dict(Accuracy='accuracy', LocalizationMetric='localization')
+    checked = 0
+    for path in sorted((ROOT / 'configs').glob('*.py')):
+        cfg = Config.fromfile(str(path))
+        best = cfg.get('default_hooks', {}).get('checkpoint', {}).get('save_best')
+        if cfg.get('default_scope') != 'mmpretrain' or best is None:
+            continue
+        metrics = cfg.val_evaluator if isinstance(cfg.val_evaluator, list) else [cfg.val_evaluator]
+        given = {m.get('prefix') or prefixes[m.type.split('.')[-1]] for m in metrics}
+        assert best.split('/')[0] in given, path.name
+        checked += 1
+    assert checked > 30

@@ -96,7 +96,10 @@ def test_tool_on_the_test_data(trained, tmp_path, run_tool, rule):
 
 
 def test_tool_on_images(trained, tmp_path, run_tool):
+    from mmengine.registry import DefaultScope
+
     config, checkpoint, root = trained
+    DefaultScope._instance_dict.clear()  # as in a fresh process
     images = sorted((root / 'test').rglob('*.png'))[:2]
     status, text = run_tool(
         'analysis_tools/localize.py', config, checkpoint, *images, '--out', tmp_path / 'out',
@@ -110,6 +113,8 @@ def test_tool_on_images(trained, tmp_path, run_tool):
     ('more', 'message'),
     [
         (['absent.png'], 'there is no file absent.png'),
+        (['--number', '0'], '--number 0 must be 1 or more'),
+        (['--columns', '0'], '--columns 0 must be 1 or more'),
         (['--threshold', '1'], 'must be from 0 to below 1'),
     ],
 )
@@ -121,3 +126,34 @@ def test_tool_refuses(trained, tmp_path, run_tool, more, message):
     assert status != 0
     assert message in text
     assert not (tmp_path / 'o').exists()
+
+
+def test_tool_refuses_what_is_no_such_classifier(trained, tmp_path, run_tool):
+    config, checkpoint, _ = trained
+    absent = tmp_path / 'absent.pth'
+    status, text = run_tool('analysis_tools/localize.py', config, absent, '--out', tmp_path / 'o')
+    assert status != 0
+    assert 'absent.pth' in str(text)
+    head = ['--cfg-options', 'model.head.type=StackedLinearClsHead', 'model.head.mid_channels=[4]']
+    status, text = run_tool(
+        'analysis_tools/localize.py', config, checkpoint, '--out', tmp_path / 'o', *head
+    )
+    assert status != 0
+    assert 'class maps need a classifier of GlobalAveragePooling and LinearClsHead' in text
+    (tmp_path / 'file').write_text('')
+    status, text = run_tool(
+        'analysis_tools/localize.py', config, checkpoint, '--out', tmp_path / 'file'
+    )
+    assert 'holds something already' in text
+
+
+def test_each_rule_has_its_own_thresholds(trained, tmp_path):
+    import runpy
+
+    from mmengine.config import Config
+
+    tool = runpy.run_path(str(ROOT / 'tools/analysis_tools/localize.py'))
+    cfg = Config.fromfile(str(trained[0]))
+    for rule in ('contour', 'dominant'):
+        assert tool['localization_metric'](cfg, rule).rule == rule
+    assert len(tool['localization_metric'](cfg, 'dominant').thresholds) == 100

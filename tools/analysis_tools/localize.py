@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
@@ -48,12 +49,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_intermixed_args()  # images may follow the options
 
 
-def localization_metric(cfg: Config) -> dict | None:
-    """The config's LocalizationMetric."""
+def localization_metric(cfg: Config, rule: str | None = None) -> dict | None:
+    """The config's LocalizationMetric, if there are several that of the rule."""
     evaluators = cfg.get('val_evaluator') or []
     evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
     found = [e for e in evaluators if e.type.split('.')[-1] == 'LocalizationMetric']
-    return found[0] if found else None
+    same = [e for e in found if e.get('rule', 'dominant') == rule]
+    return (same or found or [None])[0]
 
 
 def best_threshold(cfg: Config, model: torch.nn.Module, rule: str) -> float:
@@ -66,7 +68,7 @@ def best_threshold(cfg: Config, model: torch.nn.Module, rule: str) -> float:
 
     from mmdla.evaluation.localization import LocalizationMetric
 
-    settings = localization_metric(cfg)
+    settings = localization_metric(cfg, rule)
     if settings is None:
         raise ValueError(
             "--threshold: give one, or a LocalizationMetric in the config's val_evaluator and "
@@ -137,14 +139,21 @@ def main() -> None:
     if args.threshold is not None and not 0 <= args.threshold < 1:
         sys.exit(f'localize: --threshold {args.threshold} must be from 0 to below 1')
     out = args.out or Path('work_dirs') / Path(args.config).stem / 'localization'
-    if out.exists() and any(out.iterdir()):
+    if out.is_file() or (out.exists() and any(out.iterdir())):
         sys.exit(f'localize: {out} holds something already; choose another --out')
+    for name in ('number', 'columns'):
+        if getattr(args, name) < 1:
+            sys.exit(f'localize: --{name} {getattr(args, name)} must be 1 or more')
 
     from mmpretrain import get_model
 
     from mmdla.models.heads import with_class_maps
 
-    model = with_class_maps(get_model(cfg, pretrained=args.checkpoint)).eval()
+    init_default_scope('mmpretrain')
+    try:
+        model = with_class_maps(get_model(cfg, pretrained=args.checkpoint)).eval()
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'localize: {error}')
     rule = args.rule or (localization_metric(cfg) or {}).get('rule', 'dominant')
     samples, known = samples_of(cfg, args.images, args.number)
     names = known.get('classes') or getattr(model, '_dataset_meta', {}).get('classes')

@@ -1,4 +1,4 @@
-# CUB-200-2011 with the birds' boxes: the training images choose the threshold, the test images tell
+# CUB-200-2011 with the boxes of the test images: every fifth chooses the threshold, the others tell
 _base_ = 'cub200.py'
 data_root = '{{$CUB200_ROOT:data/CUB_200_2011}}'
 test_pipeline = [
@@ -7,8 +7,8 @@ test_pipeline = [
     dict(type='Resize', scale=(448, 448), backend='pillow'),
     dict(type='PackInputs', algorithm_keys=['gt_bboxes']),
 ]
-boxes = dict(type='mmdla.CUBBoxes', data_root=data_root, pipeline=test_pipeline)
-val_dataloader = dict(dataset=dict(_delete_=True, split='train', **boxes))
-test_dataloader = dict(dataset=dict(_delete_=True, split='test', **boxes))
-val_evaluator = dict(_delete_=True, type='mmdla.LocalizationMetric')
+boxes = dict(type='mmdla.CUBBoxes', data_root=data_root, split='test', pipeline=test_pipeline)
+val_dataloader = dict(dataset=dict(_delete_=True, part='choose', **boxes))
+test_dataloader = dict(dataset=dict(_delete_=True, part='report', **boxes))
+val_evaluator = [dict(type='Accuracy', topk=(1, 5)), dict(type='mmdla.LocalizationMetric')]
 test_evaluator = val_evaluator

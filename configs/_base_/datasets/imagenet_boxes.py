@@ -10,5 +10,5 @@ test_pipeline = [
 boxes = dict(type='mmdla.ImageNetBoxes', data_root=data_root, split='val', pipeline=test_pipeline)
 val_dataloader = dict(dataset=dict(_delete_=True, part='choose', **boxes))
 test_dataloader = dict(dataset=dict(_delete_=True, part='report', **boxes))
-val_evaluator = dict(_delete_=True, type='mmdla.LocalizationMetric')
+val_evaluator = [dict(type='Accuracy', topk=(1, 5)), dict(type='mmdla.LocalizationMetric')]
 test_evaluator = val_evaluator

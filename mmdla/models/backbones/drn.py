@@ -215,10 +215,14 @@ class DRN(LevelBackbone):
                 f'{sorted(unknown)}'
             )
         settings = optional | copy.deepcopy(dict(arch))
+        for key in ('max_pooling', 'residual', 'plain'):
+            if not isinstance(settings[key], bool):
+                raise ValueError(f'arch[{key!r}]={settings[key]!r}: must be True or False')
         pooled = settings['max_pooling']
-        if pooled and settings['plain']:
+        if pooled and (settings['plain'] or not settings['residual']):
             raise ValueError(
-                'arch: with max_pooling=True there are no levels that plain=True could change'
+                'arch: with max_pooling=True there are no levels that plain=True or residual=False '
+                'could change'
             )
         lengths = (4,) if pooled else (6, 8)
         for key in ('depths', 'channels'):

@@ -156,8 +156,9 @@ class LevelBackbone(BaseModule):
         return (f'{self.classifier_name}.', *(f'{self.level_name.format(i)}.' for i in after))
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        dropped = self.dropped()
+        dropped, own = self.dropped(), self.state_dict().keys()
         for key in [k for k in state_dict if k.startswith(prefix)]:
-            if key[len(prefix) :].startswith(dropped):
+            name = key[len(prefix) :]
+            if name.startswith(dropped) and name not in own:  # a subclass may have a classifier
                 del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)

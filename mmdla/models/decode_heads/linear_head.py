@@ -74,6 +74,8 @@ class LinearHead(BaseDecodeHead):
             raise ValueError(f'stride={stride}: must be an integer, 2 or more')
         if upsample not in UPSAMPLE:
             raise ValueError(f'upsample={upsample!r}: must be one of {sorted(UPSAMPLE)}')
+        if kwargs.get('align_corners'):
+            raise ValueError('align_corners=True: the upsampling is by whole strides; leave it out')
         super().__init__(
             in_channels,
             in_channels,
@@ -92,7 +94,14 @@ class LinearHead(BaseDecodeHead):
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits of every pixel, (N, out_channels, *size)."""
-        return match_size(self.up(logits), tuple(size), slack=self.stride - 1)
+        full = self.up(logits)
+        if max(abs(a - b) for a, b in zip(full.shape[2:], size)) >= self.stride:
+            raise ValueError(
+                f'stride={self.stride}: the level of in_index={self.in_index}, {logits.shape[2]}x'
+                f'{logits.shape[3]}, makes {full.shape[2]}x{full.shape[3]}, and the image is {size[0]}x'
+                f'{size[1]}; must be the stride of that level'
+            )
+        return match_size(full, tuple(size), slack=self.stride - 1)
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict:
         """Losses of the upsampled logits."""
