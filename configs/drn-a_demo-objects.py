@@ -10,6 +10,7 @@ model = dict(
             stem=24,
             max_pooling=True,
         ),
+        first_dilation='paper',  # as released a group of one block is not dilated at all
         out_indices=(4,),
     )
 )

@@ -82,7 +82,8 @@ class DRN(LevelBackbone):
             network is cheaper and, up to level 6 of B, C and D, computes every second (fourth) value
             of the same function. Default: 8.
         first_dilation (str): Dilation of the first block of a dilated group: ``'released'``, none at
-            all in A and the group's own in the others; or ``'paper'``, that of the group before for
+            all in A (so that a group of one block is not dilated) and the group's own in the others; or
+            ``'paper'``, that of the group before for
             its first 3x3 convolution (Section 2; 2 in the last group, Figure 1), with which A computes
             what a ResNet of the same weights does, more densely. Default: ``'released'``.
         frozen_stages (int): The stem (for 0) and levels 1 to ``frozen_stages`` take no gradient and
