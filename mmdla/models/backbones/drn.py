@@ -83,9 +83,9 @@ class DRN(LevelBackbone):
             of the same function. Default: 8.
         first_dilation (str): Dilation of the first block of a dilated group: ``'released'``, none at
             all in A (so that a group of one block is not dilated) and the group's own in the others; or
-            ``'paper'``, that of the group before for
-            its first 3x3 convolution (Section 2; 2 in the last group, Figure 1), with which A computes
-            what a ResNet of the same weights does, more densely. Default: ``'released'``.
+            ``'paper'``, that of the group before for its first 3x3 convolution (Section 2; 2 in the
+            last group, Figure 1), with which A computes what a ResNet of the same weights does, more
+            densely. Default: ``'released'``.
         frozen_stages (int): The stem (for 0) and levels 1 to ``frozen_stages`` take no gradient and
             keep their batch-norm statistics. Default: -1, none.
         norm_eval (bool): Keep all batch norms in evaluation mode while training. Default: False.
