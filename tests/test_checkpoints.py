@@ -6,9 +6,8 @@ import logging
 import os
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -21,7 +20,6 @@ from mmdla.checkpoints import CheckpointError, convert_released, read_checkpoint
 from mmdla.models import DLA, DRN
 
 ROOT = Path(__file__).resolve().parents[1]
-CONVERT = ROOT / 'tools/model_converters/convert_released.py'
 
 
 def released(arch: str = '34', classes: int = 1000) -> dict[str, torch.Tensor]:
@@ -367,10 +365,17 @@ def test_mmengine_takes_published_files_from_here(server, name):
 # -- conversion -----------------------------------------------------------------------------------
 
 
-def convert(*args) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, '-W', 'ignore', CONVERT, *map(str, args)], capture_output=True, text=True
-    )
+@pytest.fixture
+def convert(run_tool):
+    """Runs convert_released.py; its exit status and what it wrote."""
+
+    def run(*args) -> SimpleNamespace:
+        status, text = run_tool('model_converters/convert_released.py', *args)
+        # A message in place of a status is written to stderr, and the status is 1.
+        code = 1 if isinstance(status, str) else status
+        return SimpleNamespace(returncode=code, stdout=text, stderr=text)
+
+    return run
 
 
 def test_convert_classifiers(tmp_path):
@@ -447,7 +452,7 @@ def segmentation() -> dict[str, torch.Tensor]:
     }
 
 
-def test_convert_tool_checks_the_head(tmp_path):
+def test_convert_tool_checks_the_head(tmp_path, convert):
     state = segmentation()
     torch.save(state, tmp_path / 'whole.pth')
     done = convert(tmp_path / 'whole.pth', tmp_path / 'out.pth')
@@ -468,7 +473,7 @@ def test_convert_tool_checks_the_head(tmp_path):
         convert_released(detector)
 
 
-def test_convert_tool(tmp_path):
+def test_convert_tool(tmp_path, convert):
     src, dst = tmp_path / 'src.pth', tmp_path / 'out/dst.pth'
     torch.save(released('46_c'), src)
     done = convert(src, dst)
@@ -578,7 +583,7 @@ def test_what_is_no_network_is_reported():
         model.load_state_dict(state | odd, strict=True)
 
 
-def test_convert_tool_knows_drn(tmp_path):
+def test_convert_tool_knows_drn(tmp_path, convert):
     torch.save(dict(state_dict=released_drnseg('d_22')), tmp_path / 'seg.pth')
     done = convert(tmp_path / 'seg.pth', tmp_path / 'out.pth')
     assert done.returncode == 0, done.stderr
