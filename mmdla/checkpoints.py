@@ -443,6 +443,9 @@ AUTHORS_DLASEG = "authors' DLASeg"
 AUTHORS_DRN = "authors' DRN classifier"
 RESNET = 'ResNet classifier'  # the authors' DRN-A among them: it has ResNet's names and weights
 AUTHORS_DRNSEG = "authors' DRNSeg"
+# How the names of the released networks' parameters begin.
+DLA_NAMES = r'base_layer|level\d'
+DRN_NAMES = r'conv1|bn1|layer\d'
 MMDET3D_DLANET = "mmdet3d's DLANet"
 CENTERNET = 'DLASeg of the CenterNet family'
 # Heads of CenterNet, and what mmdet's CenterNetHead calls them.
@@ -523,7 +526,7 @@ def rename_classifier(state_dict: dict[str, Tensor], prefix: str = '') -> None:
     converted = converter(released, 'checkpoint')
     # What is no network's and no classifier's stays, to be reported.
     for key in state:
-        if re.match(r'(module\.)?(base_layer|level\d|layer\d|conv1|bn1|fc)\.', key):
+        if re.match(rf'(module\.)?({DLA_NAMES}|{DRN_NAMES}|fc)\.', key):
             del state_dict[prefix + key]
     head = {k: v for k, v in converted.state_dict.items() if k.startswith('head.')}
     network = {f'backbone.{k}': v for k, v in converted.network.items()}
@@ -532,7 +535,7 @@ def rename_classifier(state_dict: dict[str, Tensor], prefix: str = '') -> None:
 
 def _network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The backbone's entries, without projections that the released trees throw away."""
-    keys = [k for k in state if re.match(r'(base_layer|level\d)\.', k)]
+    keys = [k for k in state if re.match(rf'({DLA_NAMES})\.', k)]
     # A tree holds trees where its first subtree has a subtree.
     inner = {k[: m.start()] for k in keys for m in re.finditer(r'tree1\.tree1\.', k)}
     dead = tuple(f'{prefix}project.' for prefix in inner)
@@ -568,7 +571,7 @@ def _from_mmdet3d(state: Mapping[str, Tensor], source: str) -> Converted:
 
 def _drn_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The backbone's entries, without the shortcut that the released DRN-C-58 does not add."""
-    keys = [k for k in state if re.match(r'(conv1|bn1|layer\d)\.', k)]
+    keys = [k for k in state if re.match(rf'({DRN_NAMES})\.', k)]
     return {k: state[k] for k in keys if not re.match(r'layer[78]\.0\.downsample\.', k)}
 
 

@@ -58,17 +58,11 @@ KNOWN = {
 # Files and folders below the root, of the data sets that need more than class folders.
 NEEDED = {
     'CUB': ('images', 'images.txt', 'image_class_labels.txt', 'train_test_split.txt'),
-    'CUBBoxes': (
-        'images',
-        'images.txt',
-        'image_class_labels.txt',
-        'train_test_split.txt',
-        'bounding_boxes.txt',
-    ),
     'ImageNetBoxes': ('{boxes}',),
     'FGVCAircraft': ('data/images', 'data/images_variant_{split}.txt'),
     'Food101': ('images', 'meta/{split}.txt'),
 }
+NEEDED['CUBBoxes'] = (*NEEDED['CUB'], 'bounding_boxes.txt')
 
 
 class DataFolderError(FileNotFoundError):

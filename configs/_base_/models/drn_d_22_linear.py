@@ -1,30 +1,21 @@
 # DRN-D-22 with a linear classifier and frozen upsampling
 # DRN_WEIGHTS: ImageNet weights to start from, as in the paper: a path or address; none: from scratch
+_base_ = 'dla34_idaup.py'
 weights = '{{$DRN_WEIGHTS:none}}'
-norm_cfg = dict(type='SyncBN')
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size_divisor=1,
-    ),
     backbone=dict(
+        _delete_=True,
         type='mmdla.DRN',
         arch='d_22',
-        norm_cfg=norm_cfg,
+        norm_cfg=dict(type='SyncBN'),
         init_cfg=None if weights == 'none' else dict(type='Pretrained', checkpoint=weights),
     ),
     decode_head=dict(
+        _delete_=True,
         type='mmdla.LinearHead',
         in_channels=512,
         num_classes=19,
         # averaged over labelled pixels, as released
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     ),
-    test_cfg=dict(mode='whole'),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 
 from mmengine.registry import MODELS
@@ -217,20 +216,7 @@ class DLA(LevelBackbone):
     @classmethod
     def _settings(cls, arch: str | dict) -> dict:
         """A copy of the table's entry, or of the dict given, complete and checked."""
-        if not isinstance(arch, str | Mapping):
-            raise TypeError(f'arch={arch!r}: must be a name or a dict')
-        if isinstance(arch, str):
-            if arch not in cls.arch_settings:
-                raise ValueError(f'arch={arch!r}: must be one of {sorted(cls.arch_settings)} or a dict')
-            arch = cls.arch_settings[arch]
-        known = {'block', 'depths', 'channels', 'residual'}
-        missing, unknown = {'block', 'depths', 'channels'} - set(arch), set(arch) - known
-        if missing or unknown:
-            raise ValueError(
-                f'arch={dict(arch)}: a dict has the keys block, depths and channels, and may have '
-                f'residual; missing: {sorted(missing)}, unknown: {sorted(unknown)}'
-            )
-        settings = dict(residual=False) | copy.deepcopy(dict(arch))
+        settings = cls._complete(arch, dict(residual=False))
         for key in ('depths', 'channels'):
             values = settings[key] = sequence(f'arch[{key!r}]', settings[key])
             if len(values) != 6 or not all(isinstance(v, int) and v > 0 for v in values):

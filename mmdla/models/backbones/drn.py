@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from mmengine.model import Sequential
 from mmengine.registry import MODELS
@@ -200,22 +199,8 @@ class DRN(LevelBackbone):
     @classmethod
     def _settings(cls, arch: str | dict) -> dict:
         """A copy of the table's entry, or of the dict given, complete and checked."""
-        if not isinstance(arch, str | Mapping):
-            raise TypeError(f'arch={arch!r}: must be a name or a dict')
-        if isinstance(arch, str):
-            if arch not in cls.arch_settings:
-                raise ValueError(f'arch={arch!r}: must be one of {sorted(cls.arch_settings)} or a dict')
-            arch = cls.arch_settings[arch]
-        needed = {'block', 'depths', 'channels'}
         optional = dict(stem=None, max_pooling=False, residual=True, plain=False)
-        missing, unknown = needed - set(arch), set(arch) - needed - set(optional)
-        if missing or unknown:
-            raise ValueError(
-                f'arch={dict(arch)}: a dict has the keys block, depths and channels, and may have '
-                f'stem, max_pooling, residual and plain; missing: {sorted(missing)}, unknown: '
-                f'{sorted(unknown)}'
-            )
-        settings = optional | copy.deepcopy(dict(arch))
+        settings = cls._complete(arch, optional)
         for key in ('max_pooling', 'residual', 'plain'):
             if not isinstance(settings[key], bool):
                 raise ValueError(f'arch[{key!r}]={settings[key]!r}: must be True or False')

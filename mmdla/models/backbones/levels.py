@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -35,6 +36,7 @@ class LevelBackbone(BaseModule):
         ValueError: If ``out_indices`` or ``frozen_stages`` is impossible.
     """
 
+    arch_settings: dict[str, dict]
     # Released names: of a level, given its number; of what a released file has past the last level.
     level_name: str
     classifier_name = 'fc'
@@ -68,6 +70,26 @@ class LevelBackbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
+
+    @classmethod
+    def _complete(cls, arch: str | dict, optional: dict) -> dict:
+        """A copy of the table's entry, or of the dict given, with what it leaves out."""
+        if not isinstance(arch, str | Mapping):
+            raise TypeError(f'arch={arch!r}: must be a name or a dict')
+        if isinstance(arch, str):
+            if arch not in cls.arch_settings:
+                raise ValueError(f'arch={arch!r}: must be one of {sorted(cls.arch_settings)} or a dict')
+            arch = cls.arch_settings[arch]
+        needed = {'block', 'depths', 'channels'}
+        missing, unknown = needed - set(arch), set(arch) - needed - set(optional)
+        if missing or unknown:
+            *names, last = optional
+            raise ValueError(
+                f'arch={dict(arch)}: a dict has the keys block, depths and channels, and may have '
+                f'{", ".join(names)}{" and " if names else ""}{last}; missing: {sorted(missing)}, '
+                f'unknown: {sorted(unknown)}'
+            )
+        return optional | copy.deepcopy(dict(arch))
 
     def stem(self, x: Tensor) -> Tensor:
         """What comes before the first level."""
