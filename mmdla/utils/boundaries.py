@@ -1,0 +1,187 @@
+"""Boundary maps and annotations: as files, and as a segmentor's predictions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class BoundaryFileError(ValueError):
+    """A file is no boundary map or no annotation; the message names it and what would be right."""
+
+
+def read_annotations(path: str | os.PathLike) -> np.ndarray:
+    """The boundaries that annotators marked in an image.
+
+    Args:
+        path (str | PathLike): A ``.mat`` file as BSDS500 has them, with the cell array ``groundTruth``
+            and in each cell a field ``Boundaries``; a one-channel PNG, where what is not 0 is boundary;
+            or a folder of such PNGs, one an annotator.
+
+    Returns:
+        np.ndarray: Booleans of shape (annotators, H, W).
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        BoundaryFileError: If it is something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(p for p in path.glob('*.png') if not p.name.startswith('.'))
+        if not files:
+            raise BoundaryFileError(f'{path}: the folder holds no PNG, one an annotator')
+        maps = [_read_label_png(file) for file in files]
+    elif not path.exists():
+        raise FileNotFoundError(f'{path}: there is no such annotation')
+    elif path.suffix.lower() == '.mat':
+        maps = _read_mat(path)
+    elif path.suffix.lower() == '.png':
+        maps = [_read_label_png(path)]
+    else:
+        raise BoundaryFileError(f'{path}: must be a .mat file, a PNG, or a folder of PNGs')
+    sizes = {m.shape for m in maps}
+    if len(sizes) > 1:
+        raise BoundaryFileError(f'{path}: its annotations differ in size: {sorted(sizes)}')
+    return np.stack(maps)
+
+
+def _read_mat(path: Path) -> list[np.ndarray]:
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path)
+    except (ValueError, OSError, NotImplementedError, TypeError) as error:
+        raise BoundaryFileError(f'{path}: not readable as a .mat file: {error}') from error
+    names = sorted(name for name in content if not name.startswith('__'))
+    if 'groundTruth' not in names:
+        raise BoundaryFileError(f'{path}: must hold a cell array groundTruth, but holds {names}')
+    maps = []
+    for number, cell in enumerate(np.asarray(content['groundTruth'], object).flat):
+        if getattr(cell, 'dtype', None) is None or 'Boundaries' not in (cell.dtype.names or ()):
+            raise BoundaryFileError(f'{path}: groundTruth{{{number + 1}}} has no field Boundaries')
+        boundaries = cell['Boundaries'].flat[0]
+        if hasattr(boundaries, 'toarray'):  # stored sparse
+            boundaries = boundaries.toarray()
+        if boundaries.ndim != 2 or not boundaries.size:
+            raise BoundaryFileError(
+                f'{path}: groundTruth{{{number + 1}}}.Boundaries must be an image, but is of shape '
+                f'{boundaries.shape}'
+            )
+        maps.append(boundaries != 0)
+    if not maps:
+        raise BoundaryFileError(f'{path}: groundTruth is empty, it must have a cell an annotator')
+    return maps
+
+
+def _read_label_png(path: Path) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            labels = np.asarray(image)
+    except (UnidentifiedImageError, OSError) as error:
+        raise BoundaryFileError(f'{path}: not readable as a PNG: {error}') from error
+    if labels.ndim != 2:
+        raise BoundaryFileError(
+            f'{path}: labels must have one channel, where what is not 0 is boundary; these have '
+            f'{labels.shape[2]}'
+        )
+    return labels != 0
+
+
+def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
+    """A predicted boundary map.
+
+    Args:
+        path (str | PathLike): A one-channel PNG of 8 or 16 bit, scaled by the largest value of its
+            type, or a ``.npy`` file of values from 0 to 1.
+
+    Returns:
+        np.ndarray: Probabilities, float32 of shape (H, W).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        BoundaryFileError: If it is something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: there is no such boundary map')
+    if path.suffix.lower() == '.npy':
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise BoundaryFileError(f'{path}: not readable as .npy: {error}') from error
+        return check_boundary_map(values, str(path))
+    if path.suffix.lower() != '.png':
+        raise BoundaryFileError(f'{path}: a boundary map must be a .png or .npy file')
+    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise BoundaryFileError(f'{path}: not readable as a PNG')
+    if values.ndim != 2 or values.dtype not in (np.uint8, np.uint16):
+        raise BoundaryFileError(
+            f'{path}: a boundary map must be a PNG of one channel of 8 or 16 bit; this is of shape '
+            f'{values.shape} and type {values.dtype}'
+        )
+    return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+
+
+def check_boundary_map(values: np.ndarray, name: str) -> np.ndarray:
+    """A map as float32, if it is one.
+
+    Raises:
+        BoundaryFileError: If it is not two-dimensional or has values outside 0 to 1, or NaN.
+    """
+    if values.ndim != 2 or not values.size or values.dtype.kind not in 'fbui':
+        raise BoundaryFileError(
+            f'{name}: a boundary map must be numbers of shape (H, W); this is of shape {values.shape} '
+            f'and type {values.dtype}'
+        )
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):
+        raise BoundaryFileError(f'{name}: values must be from 0 to 1; they go from {low:g} to {high:g}')
+    return values.astype(np.float32)
+
+
+def write_boundary_map(path: str | os.PathLike, probability: np.ndarray) -> None:
+    """Write probabilities as a PNG of 16 bit.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    values = np.rint(check_boundary_map(probability, 'probability') * np.float32(65535))
+    if not cv2.imwrite(str(path), values.astype(np.uint16)):
+        raise OSError(f'{path}: could not be written')
+
+
+def boundary_probability(sample: Mapping) -> Tensor:
+    r"""The probability of a boundary at each pixel, of a prediction of mmseg.
+
+    .. math:: p = \mathrm{softmax}(z)_1
+
+    Args:
+        sample (Mapping): A ``SegDataSample``, or that as a dict, with ``seg_logits``: logits of two
+            classes, the second the boundary, or one channel, which mmseg has put through the sigmoid.
+
+    Returns:
+        Tensor: Of shape (H, W), float32.
+
+    Raises:
+        ValueError: If there are no ``seg_logits`` or they have other channels.
+    """
+    logits = sample.get('seg_logits')
+    if logits is None:
+        raise ValueError('a data sample lacks seg_logits: they come from a segmentor of mmseg')
+    data: Tensor = logits['data'] if isinstance(logits, Mapping) else logits.data
+    data = data.detach().float()
+    if data.ndim != 3 or data.shape[0] not in (1, 2):
+        raise ValueError(
+            f'seg_logits of shape {tuple(data.shape)}: a boundary detector has two classes (no boundary '
+            'and boundary) or one output channel'
+        )
+    return data[0] if data.shape[0] == 1 else torch.softmax(data, 0)[1]
