@@ -56,7 +56,7 @@ def _read_mat(path: Path) -> list[np.ndarray]:
 
     try:
         content = loadmat(path)
-    except (ValueError, OSError, NotImplementedError, TypeError) as error:
+    except Exception as error:  # of a damaged file SciPy raises almost anything
         raise BoundaryFileError(f'{path}: not readable as a .mat file: {error}') from error
     names = sorted(name for name in content if not name.startswith('__'))
     if 'groundTruth' not in names:
@@ -103,7 +103,7 @@ def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
             type, or a ``.npy`` file of values from 0 to 1.
 
     Returns:
-        np.ndarray: Probabilities, float32 of shape (H, W).
+        np.ndarray: Probabilities, float64 of shape (H, W): thresholds fall between exact values.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -128,11 +128,11 @@ def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
             f'{path}: a boundary map must be a PNG of one channel of 8 or 16 bit; this is of shape '
             f'{values.shape} and type {values.dtype}'
         )
-    return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+    return values / float(np.iinfo(values.dtype).max)
 
 
 def check_boundary_map(values: np.ndarray, name: str) -> np.ndarray:
-    """A map as float32, if it is one.
+    """A map as float64, if it is one.
 
     Raises:
         BoundaryFileError: If it is not two-dimensional or has values outside 0 to 1, or NaN.
@@ -145,7 +145,7 @@ def check_boundary_map(values: np.ndarray, name: str) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):
         raise BoundaryFileError(f'{name}: values must be from 0 to 1; they go from {low:g} to {high:g}')
-    return values.astype(np.float32)
+    return values.astype(np.float64)
 
 
 def write_boundary_map(path: str | os.PathLike, probability: np.ndarray) -> None:
@@ -154,7 +154,7 @@ def write_boundary_map(path: str | os.PathLike, probability: np.ndarray) -> None
     Raises:
         OSError: If the file cannot be written.
     """
-    values = np.rint(check_boundary_map(probability, 'probability') * np.float32(65535))
+    values = np.rint(check_boundary_map(probability, 'probability') * 65535)
     if not cv2.imwrite(str(path), values.astype(np.uint16)):
         raise OSError(f'{path}: could not be written')
 
@@ -181,7 +181,7 @@ def boundary_probability(sample: Mapping) -> Tensor:
     data = data.detach().float()
     if data.ndim != 3 or data.shape[0] not in (1, 2):
         raise ValueError(
-            f'seg_logits of shape {tuple(data.shape)}: a boundary detector has two classes (no boundary '
+            f'seg_logits of shape {tuple(data.shape)}: a boundary detector has two classes (none '
             'and boundary) or one output channel'
         )
     return data[0] if data.shape[0] == 1 else torch.softmax(data, 0)[1]

@@ -1,0 +1,224 @@
+"""Boundary detection scored as by the BSDS benchmark: ODS, OIS, AP and R50."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from ..utils.boundaries import read_annotations, read_boundary_map
+from .boundary_matching import match_thresholds
+from .edge_nms import edge_nms
+from .thinning import thin_at_thresholds
+
+
+def threshold_values(thresholds: int) -> np.ndarray:
+    r"""The benchmark's thresholds, :math:`k / (n + 1)` for k from 1 to n.
+
+    Rounded as the official code does: at values of 8 bit that equal one, a bit decides.
+
+    Raises:
+        ValueError: If ``thresholds`` is not a positive number.
+    """
+    if isinstance(thresholds, bool) or not isinstance(thresholds, int | np.integer) or thresholds < 1:
+        raise ValueError(f'thresholds={thresholds!r} must be a whole number, 1 or more')
+    return np.linspace(1 / (thresholds + 1), 1 - 1 / (thresholds + 1), thresholds)
+
+
+def count_boundaries(
+    probability: np.ndarray,
+    annotations: np.ndarray,
+    thresholds: int = 99,
+    max_dist: float = 0.0075,
+    thin: bool = True,
+    nms: bool = False,
+) -> np.ndarray:
+    """Count what a boundary map gets right, at each threshold.
+
+    Args:
+        probability (np.ndarray): Of shape (H, W), values from 0 to 1.
+        annotations (np.ndarray): Booleans of shape (annotators, H, W).
+        thresholds (int): n for k / (n + 1). Default: 99.
+        max_dist (float): How far a match may be, as a share of the image's diagonal. Default: 0.0075.
+        thin (bool): Thin the binary maps. Default: True.
+        nms (bool): Suppress non-maxima before (:func:`edge_nms`). Default: False.
+
+    Returns:
+        np.ndarray: Of shape (thresholds, 4): annotated pixels that are matched and all of them, both
+        summed over annotators; predicted pixels that some annotator's matching uses, and all of them.
+
+    Raises:
+        ValueError: If map and annotations differ in size, or an argument is impossible.
+    """
+    probability = np.asarray(probability, float)
+    if probability.ndim != 2 or annotations.ndim != 3 or annotations.shape[1:] != probability.shape:
+        raise ValueError(
+            f'the map is of shape {probability.shape} and the annotations are of shape '
+            f'{annotations.shape}: they must be (H, W) and (annotators, H, W)'
+        )
+    if not 0 < max_dist < 1:
+        raise ValueError(f'max_dist={max_dist!r} must be a share of the diagonal, from 0 to 1')
+    values = threshold_values(thresholds)
+    if nms:
+        probability = edge_nms(probability)
+    maps = thin_at_thresholds(probability, values) if thin else probability >= values[:, None, None]
+    counts = np.zeros((thresholds, 4), np.int64)
+    counts[:, 1] = annotations.sum()
+    counts[:, 3] = maps.sum((1, 2))
+    # A radius below one pixel still matches pixels that coincide.
+    radius = max_dist * float(np.hypot(*probability.shape))
+    for row, (found, right) in zip(counts, match_thresholds(maps, annotations, radius), strict=True):
+        row[0], row[2] = found.sum(), right.sum()
+    return counts
+
+
+def count_image(
+    probability: np.ndarray | str | os.PathLike,
+    annotations: str | os.PathLike,
+    name: str,
+    settings: Mapping[str, object],
+) -> np.ndarray:
+    """Count what the boundary map of an image gets right: what the processes of a pool do.
+
+    Args:
+        probability (np.ndarray | str | PathLike): The map, or its file.
+        annotations (str | PathLike): What :func:`mmdla.utils.boundaries.read_annotations` reads.
+        name (str): The image's, for messages.
+        settings (Mapping): Of :func:`count_boundaries`.
+
+    Raises:
+        ValueError: If map and annotations differ in size, or one is none.
+    """
+    if not isinstance(probability, np.ndarray):
+        probability = read_boundary_map(probability)
+    truth = read_annotations(annotations)
+    if truth.shape[1:] != probability.shape:
+        raise ValueError(
+            f'{name}: the boundary map is of size {probability.shape} and {annotations} of size '
+            f'{truth.shape[1:]}; maps must be of the size of the original image'
+        )
+    return count_boundaries(probability, truth, **settings)
+
+
+def counting_pool(processes: int) -> ProcessPoolExecutor:
+    """Processes that count images, each with one thread."""
+    return ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), _single_threaded)
+
+
+def _single_threaded() -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def precision_recall(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Recall, precision and F of counts of shape (..., 4); 0 where nothing is there to be counted."""
+    found, annotated, right, predicted = np.moveaxis(counts.astype(float), -1, 0)
+    recall = found / np.maximum(annotated, 1)
+    precision = right / np.maximum(predicted, 1)
+    return recall, precision, f_measure(recall, precision)
+
+
+def f_measure(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    r"""Harmonic mean, :math:`F = 2PR / (P + R)`; 0 if both are."""
+    total = np.asarray(recall + precision)
+    return 2 * precision * recall / np.where(total == 0, 1, total)
+
+
+def best_point(
+    thresholds: np.ndarray, recall: np.ndarray, precision: np.ndarray
+) -> tuple[float, float, float, float]:
+    """Threshold, recall, precision and F where F is largest, also between neighbouring thresholds.
+
+    There recall and precision are interpolated linearly, in hundred steps, as by the official code.
+    """
+    share = np.linspace(0, 1, 101)[:-1]
+
+    def between(values: np.ndarray) -> np.ndarray:
+        steps = values[:-1, None] * (1 - share) + values[1:, None] * share
+        return np.append(steps.ravel(), values[-1])
+
+    t, r, p = between(thresholds), between(recall), between(precision)
+    f = f_measure(r, p)
+    k = int(f.argmax())
+    return float(t[k]), float(r[k]), float(p[k]), float(f[k])
+
+
+def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
+    """Area under precision over recall, on a grid of 0.01, 0 beyond the recalls that are reached."""
+    reached, index = np.unique(recall, return_index=True)
+    grid = np.linspace(0, 1, 101)
+    return float(np.interp(grid, reached, precision[index], left=0, right=0).sum() * 0.01)
+
+
+def recall_at_half(recall: np.ndarray, precision: np.ndarray) -> float:
+    """Recall where precision is 50 %, or lowest if never that low; 0 if it is never that high."""
+    reached, index = np.unique(precision, return_index=True)
+    return float(np.interp(0.5, reached, recall[index], right=0))
+
+
+@dataclass(frozen=True)
+class BoundaryScores:
+    """The benchmark's scores of a data set.
+
+    Attributes:
+        names (tuple[str, ...]): Of the images.
+        thresholds (np.ndarray): Of shape (n,).
+        counts (np.ndarray): Of shape (images, n, 4), see :func:`count_boundaries`.
+    """
+
+    names: tuple[str, ...]
+    thresholds: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, counts: Mapping[str, np.ndarray]) -> BoundaryScores:
+        """The scores of images, by name; in order of name, so that no other order matters.
+
+        Raises:
+            ValueError: If there is no image.
+        """
+        if not counts:
+            raise ValueError('there is no image to evaluate')
+        names = tuple(sorted(counts))
+        stacked = np.stack([counts[name] for name in names])
+        return cls(names, threshold_values(stacked.shape[1]), stacked)
+
+    def curve(self) -> np.ndarray:
+        """Threshold, recall, precision, F of the summed counts: a row a threshold."""
+        return np.stack([self.thresholds, *precision_recall(self.counts.sum(0))], axis=1)
+
+    def images(self) -> np.ndarray:
+        """Best threshold, recall, precision, F of each image: a row an image."""
+        recall, precision, _ = precision_recall(self.counts)
+        return np.array([best_point(self.thresholds, r, p) for r, p in zip(recall, precision)])
+
+    def summary(self) -> dict[str, float]:
+        """The scores.
+
+        Returns:
+            dict[str, float]: ``ODS`` and ``OIS``, F at one threshold for all images and at each
+            image's best, with ``threshold``, ``recall`` and ``precision`` of the first and
+            ``OIS_recall``, ``OIS_precision`` of the second; ``AP``; ``R50``.
+        """
+        recall, precision, _ = precision_recall(self.counts.sum(0))
+        threshold, ods_recall, ods_precision, ods = best_point(self.thresholds, recall, precision)
+        best = precision_recall(self.counts)[2].argmax(1)
+        at_best = self.counts[np.arange(len(best)), best].sum(0)
+        ois_recall, ois_precision, ois = (float(value) for value in precision_recall(at_best))
+        return dict(
+            ODS=ods,
+            OIS=ois,
+            AP=average_precision(recall, precision),
+            R50=recall_at_half(recall, precision),
+            threshold=threshold,
+            recall=ods_recall,
+            precision=ods_precision,
+            OIS_recall=ois_recall,
+            OIS_precision=ois_precision,
+        )
