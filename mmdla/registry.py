@@ -25,14 +25,25 @@ MIM = Path(__file__).parent / '.mim'
 EXTENSIONS = {
     'mmseg': {
         'MODELS': {
-            'mmdla.models.decode_heads': ['IDAUpHead', 'LinearHead'],
-            'mmdla.models.segmentors': ['LogProbTTAModel'],
+            'mmdla.models.decode_heads': ['IDAUpHead', 'LinearHead', 'BoundaryHead'],
+            'mmdla.models.losses': ['BoundaryCrossEntropyLoss', 'BalancedBoundaryLoss'],
+            'mmdla.models.segmentors': ['LogProbTTAModel', 'BoundaryTTAModel'],
         },
         'DATASETS': {
+            'mmdla.datasets.boundaries': ['BSDS500Dataset', 'PASCALBoundariesDataset'],
             'mmdla.datasets.camvid': ['CamVidDataset'],
             'mmdla.datasets.demo_streets': ['DemoStreetsDataset'],
         },
-        'TRANSFORMS': {'mmdla.datasets.transforms.reflect': ['ReflectRotate', 'ReflectPad']},
+        'TRANSFORMS': {
+            'mmdla.datasets.transforms.boundaries': [
+                'LoadBoundaryAnnotations',
+                'ThinReflectRotate',
+                'ThinResize',
+                'QuarterTurn',
+            ],
+            'mmdla.datasets.transforms.reflect': ['ReflectRotate', 'ReflectPad'],
+        },
+        'METRICS': {'mmdla.evaluation.boundary': ['BoundaryMetric']},
         'VISUALIZERS': {'mmdla.visualization.strip': ['SegStripVisualizer']},
     },
     'mmpretrain': {

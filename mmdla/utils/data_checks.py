@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +57,14 @@ KNOWN = {
         'CAMVID_ROOT',
         '{train,val,test}/*.png (or .jpg) and {train,val,test}annot/*.png',
     ),
+    'BSDS500Dataset': (
+        'BSDS500_ROOT',
+        'images/{train,val,test}/*.jpg and groundTruth/{train,val,test}/*.mat',
+    ),
+    'PASCALBoundariesDataset': (
+        'PASCAL_BOUNDARIES_ROOT',
+        '{train,val}_images.txt, {train,val}_labels.txt and the files that they list',
+    ),
 }
 # Files and folders below the root, of the data sets that need more than class folders.
 NEEDED = {
@@ -67,6 +78,38 @@ NEEDED['CUBBoxes'] = (*NEEDED['CUB'], 'bounding_boxes.txt')
 
 class DataFolderError(FileNotFoundError):
     """A data set's folder is missing or incomplete; the message says how to mend it."""
+
+
+@contextmanager
+def new_folder(root: str | os.PathLike) -> Iterator[Path]:
+    """A folder to fill, which becomes ``root`` when that is done, and is removed if it fails.
+
+    Args:
+        root (str | PathLike): Must not be there, or be an empty folder.
+
+    Yields:
+        Path: An empty folder beside ``root``.
+
+    Raises:
+        DataFolderError: If there is something already.
+    """
+    root = Path(root)
+
+    def check() -> None:
+        if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+            raise DataFolderError(f'{root} is there already: move it away, or name another folder')
+
+    check()
+    root.parent.mkdir(parents=True, exist_ok=True)
+    parts = Path(tempfile.mkdtemp(prefix=f'{root.name}.part-', dir=root.parent))
+    try:
+        yield parts
+        parts.chmod(0o755)
+        check()
+        parts.rename(root)  # takes an empty folder's place, too
+    except BaseException:
+        shutil.rmtree(parts, ignore_errors=True)
+        raise
 
 
 def advice_on(dataset: str, data_root: str | None) -> str:
@@ -84,7 +127,7 @@ def check_pairs(
     img_dir: str | os.PathLike,
     ann_dir: str | os.PathLike | None,
     img_suffixes: Sequence[str],
-    ann_suffix: str,
+    ann_suffix: str | Sequence[str],
 ) -> list[tuple[Path, Path | None]]:
     """Images of a folder with their label maps.
 
@@ -94,7 +137,8 @@ def check_pairs(
         img_dir (str | PathLike): Folder of the images, searched recursively.
         ann_dir (str | PathLike, optional): Folder of the labels, built alike; none to not ask for any.
         img_suffixes (Sequence[str]): What image names end in.
-        ann_suffix (str): What takes the suffix's place in the name of a label map.
+        ann_suffix (str | Sequence[str]): What takes the suffix's place in the name of a label map; of
+            several the first that is there. ``''`` stands for a folder.
 
     Returns:
         list[tuple[Path, Path | None]]: In order of name.
@@ -125,8 +169,15 @@ def check_pairs(
         )
     if ann_dir is None:
         return [(path, None) for path in images.values()]
-    pairs = [(path, Path(ann_dir) / (stem + ann_suffix)) for stem, path in images.items()]
-    lacking = [path for path, labels in pairs if not labels.is_file()]
+    suffixes = (ann_suffix,) if isinstance(ann_suffix, str) else ann_suffix
+    pairs, lacking = [], []
+    for stem, path in images.items():
+        candidates = [Path(ann_dir) / (stem + suffix) for suffix in suffixes]
+        there = (c for c, s in zip(candidates, suffixes) if (c.is_file() if s else c.is_dir()))
+        labels = next(there, None)
+        pairs.append((path, labels or candidates[0]))
+        if labels is None:
+            lacking.append(path)
     if lacking:
         first = dict(pairs)[lacking[0]]
         raise DataFolderError(
@@ -194,7 +245,8 @@ def _class_of(dataset: dict, registry: Registry, base: type) -> type | None:
 def _check_maps(dataset: dict) -> None:
     """Check a data set of mmseg."""
     prefix = dataset.get('data_prefix')
-    if not isinstance(prefix, dict) or 'img_path' not in prefix or find_spec('mmseg') is None:
+    by_folder = isinstance(prefix, dict) and 'img_path' in prefix
+    if not (by_folder or 'split' in dataset) or find_spec('mmseg') is None:
         return
     if dataset.get('ann_file') or dataset.get('backend_args'):
         return
@@ -203,6 +255,12 @@ def _check_maps(dataset: dict) -> None:
 
     cls = _class_of(dataset, DATASETS, BaseSegDataset)
     if cls is None or getattr(cls, 'generates', False):
+        return
+    find = getattr(cls, 'pairs', None)
+    if find is not None:
+        find(**{name: _argument(dataset, cls, name) for name in inspect.signature(find).parameters})
+        return
+    if not by_folder:
         return
     img_suffix, ann_suffix = (_argument(dataset, cls, k) for k in ('img_suffix', 'seg_map_suffix'))
     if img_suffix is None or ann_suffix is None:

@@ -1,0 +1,303 @@
+"""Boundaries as labels: loading what annotators marked, and moving it without breaking its lines.
+
+A label is 0 for background, 1 for boundary (or 1 to 100, the share of annotators, in percent) and 255
+for pixels that do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.datasets.transforms import Resize
+from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
+
+from ...registry import TRANSFORMS
+from ...utils.boundaries import read_annotations
+from .reflect import ReflectRotate
+
+IGNORED = 255
+LABELS = ('union', 'consensus', 'soft')
+
+
+@TRANSFORMS.register_module()
+@MMSEG_TRANSFORMS.register_module()
+class LoadBoundaryAnnotations(BaseTransform):
+    r"""Make a label of what annotators marked; stands where ``LoadAnnotations`` does otherwise.
+
+    With :math:`n` of :math:`A` annotators marking a pixel, :math:`m` of them asked for:
+
+    .. math::
+        y_\text{union} = [n \ge 1], \quad y_\text{consensus} = [n \ge m], \quad
+        y_\text{soft} = \operatorname{round}(100\, n / A)
+
+    Args:
+        label (str): ``'union'``, as the released code has it, ``'consensus'`` or ``'soft'``. Default:
+            ``'union'``.
+        min_annotators (int): The number :math:`m`, for ``'consensus'``, and for ``'soft'`` with
+            ``ignore_fewer``. Default: 3.
+        ignore_fewer (bool): Whether pixels that some annotators marked, but fewer than
+            ``min_annotators``, are 255; not for ``'union'``. Default: False.
+
+    Raises:
+        ValueError: If an argument is something else; in loading, if an image has no annotation, one of
+            another size, or fewer annotators than ``min_annotators``.
+
+    Source: released ``boundary.py`` (``label > 0``).
+    """
+
+    def __init__(self, label: str = 'union', min_annotators: int = 3, ignore_fewer: bool = False):
+        if label not in LABELS:
+            raise ValueError(f'label={label!r} must be one of {", ".join(LABELS)}')
+        if not isinstance(min_annotators, int) or min_annotators < 1:
+            raise ValueError(f'min_annotators={min_annotators!r} must be 1 or more')
+        if ignore_fewer and label == 'union':
+            raise ValueError("ignore_fewer=True needs label='consensus' or 'soft'")
+        self.label = label
+        self.min_annotators = min_annotators
+        self.ignore_fewer = ignore_fewer
+
+    def transform(self, results: dict) -> dict:
+        """Set ``gt_seg_map``, uint8 of shape (H, W), and name it in ``seg_fields``."""
+        path = results.get('seg_map_path')
+        if path is None:
+            raise ValueError(f'{results.get("img_path")} has no annotation (no seg_map_path) to load')
+        marked = read_annotations(path)
+        image = results.get('img')
+        if image is not None and image.shape[:2] != marked.shape[1:]:
+            raise ValueError(
+                f'{path} is of size {marked.shape[1:]}, but its image {results.get("img_path")} of '
+                f'size {image.shape[:2]}: must be the same, and the annotation be loaded before the '
+                'image is resized'
+            )
+        results['gt_seg_map'] = self._label(marked, path)
+        results['seg_fields'].append('gt_seg_map')
+        return results
+
+    def _label(self, marked: np.ndarray, path: str) -> np.ndarray:
+        annotators = len(marked)
+        count = marked.sum(0)
+        if self.label == 'union':
+            return (count > 0).astype(np.uint8)
+        if annotators < self.min_annotators and (self.label == 'consensus' or self.ignore_fewer):
+            raise ValueError(
+                f'{path} has {annotators} annotators, but min_annotators={self.min_annotators}: it '
+                'would have no boundary; ask for as many or fewer'
+            )
+        if self.label == 'consensus':
+            label = (count >= self.min_annotators).astype(np.uint8)
+        else:
+            label = np.rint(count * (100 / annotators)).astype(np.uint8)
+        if self.ignore_fewer:
+            label[(count > 0) & (count < self.min_annotators)] = IGNORED
+        return label
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(label={self.label!r}, min_annotators={self.min_annotators}, '
+            f'ignore_fewer={self.ignore_fewer})'
+        )
+
+
+@TRANSFORMS.register_module()
+@MMSEG_TRANSFORMS.register_module()
+class ThinReflectRotate(ReflectRotate):
+    """``ReflectRotate`` for lines of one pixel: labels are drawn anew where they come to lie.
+
+    Nearest-neighbour rotation breaks such a line into tens of pieces. See :func:`move_lines`.
+
+    Args:
+        degree (float | tuple[float, float]): Angles are drawn from +-degree, or from the range.
+        prob (float): Probability. Default: 1.
+        seg_pad_val (int): Label of what comes in. Default: 255.
+
+    Raises:
+        ValueError: In rotating, if labels are other than 0 to 100 and 255.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Rotate ``img`` and the labels in ``seg_fields``."""
+        rotate, degree = self.generate_degree()
+        if not rotate:
+            return results
+        results['img'] = mmcv.imrotate(results['img'], degree, border_mode='reflect_101')
+        for key in results.get('seg_fields', []):
+            height, width = results[key].shape
+            # as mmcv turns the image: about the middle pixel's centre, clockwise
+            matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -degree, 1)
+            results[key] = move_lines(results[key], matrix, (height, width), self.seg_pad_val)
+        return results
+
+
+@TRANSFORMS.register_module()
+@MMSEG_TRANSFORMS.register_module()
+class ThinResize(Resize):
+    """mmseg's ``Resize`` for lines of one pixel: labels are drawn anew at the new size.
+
+    Nearest-neighbour scaling makes such a line thicker, or breaks it. See :func:`move_lines`. For a
+    random size: ``dict(type='RandomResize', resize_type='mmdla.ThinResize', ...)``.
+
+    Args:
+        **kwargs: Of :class:`mmseg.datasets.transforms.Resize`.
+
+    Raises:
+        ValueError: In resizing, if labels are other than 0 to 100 and 255.
+    """
+
+    def _resize_seg(self, results: dict) -> None:
+        size = results['img'].shape[:2]
+        for key in results.get('seg_fields', []):
+            down, right = (new / old for new, old in zip(size, results[key].shape))
+            # pixel centres lie at halves, as for cv2.resize
+            matrix = np.array([[right, 0, (right - 1) / 2], [0, down, (down - 1) / 2]])
+            results[key] = move_lines(results[key], matrix, size, 0)
+
+
+@TRANSFORMS.register_module()
+@MMSEG_TRANSFORMS.register_module()
+class QuarterTurn(BaseTransform):
+    """Turn image and labels by quarters, counter-clockwise, for test-time augmentation.
+
+    ``img_shape``, ``pad_shape``, ``ori_shape`` and ``scale_factor`` turn too: mmseg brings predictions
+    to ``ori_shape`` and flips them back before anything turns them back. So this comes before
+    ``RandomFlip``.
+
+    Args:
+        turns (int): 0, 1, 2 or 3 quarters; kept as ``quarter_turns``, which ``PackSegInputs`` packs if
+            its ``meta_keys`` say so.
+
+    Raises:
+        ValueError: If ``turns`` is something else; in turning, if the image is flipped already.
+    """
+
+    def __init__(self, turns: int):
+        if turns not in (0, 1, 2, 3):
+            raise ValueError(f'turns={turns!r} must be 0, 1, 2 or 3 quarters')
+        self.turns = turns
+
+    def transform(self, results: dict) -> dict:
+        """Turn ``img`` and the maps in ``seg_fields``; sets ``quarter_turns``."""
+        if results.get('flip'):
+            raise ValueError(
+                'QuarterTurn must come before RandomFlip: predictions are flipped back first'
+            )
+        for key in ('img', *results.get('seg_fields', [])):
+            results[key] = np.ascontiguousarray(np.rot90(results[key], self.turns))
+        if self.turns % 2:
+            for key in ('ori_shape', 'pad_shape', 'scale_factor'):
+                if results.get(key) is not None:
+                    results[key] = tuple(results[key][1::-1])
+        results['img_shape'] = results['img'].shape[:2]
+        results['quarter_turns'] = self.turns
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(turns={self.turns})'
+
+
+def move_lines(
+    label: np.ndarray, matrix: np.ndarray, size: tuple[int, int], outside: int
+) -> np.ndarray:
+    """A label of thin lines under an affine map, drawn with thin lines again.
+
+    Marked pixels are points, neighbours are joined, and points and joints are mapped exactly and then
+    rounded to pixels: what was connected stays so, and what was one pixel wide stays so, at any scale.
+    Something n pixels wide becomes about (n - 1) s + 1 wide; it stays filled up to s = 3. Each
+    level of a soft label (what has this value or more) is drawn by itself, higher ones over lower ones;
+    below all are thin ignored pixels, then ignored areas (three pixels wide and more), which are mapped
+    as areas.
+
+    Args:
+        label (np.ndarray): 0, 1 to 100, or 255 for ignored, uint8 of shape (h, w).
+        matrix (np.ndarray): Of shape (2, 3), takes x, y and 1 to x and y; centres of pixels have whole
+            numbers.
+        size (tuple[int, int]): Height and width of the result.
+        outside (int): Label of what the map does not reach.
+
+    Returns:
+        np.ndarray: uint8 of shape ``size``. Where the map takes pixels to pixels (turns by quarters, no
+        change), this is exact.
+
+    Raises:
+        ValueError: If there are other values.
+    """
+    values = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
+    wrong = values[(values > 100) & (values != IGNORED)]
+    if len(wrong):
+        raise ValueError(f'labels of boundaries must be 0 to 100, or 255 for ignored, but are {wrong}')
+    warp = dict(dsize=size[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    linear = np.abs(matrix[:, :2])
+    if np.allclose(linear, np.rint(linear)) and (linear.sum(0).round() == 1).all():
+        return cv2.warpAffine(label, matrix, borderValue=int(outside), **warp)
+
+    ignored = label == IGNORED
+    areas = cv2.morphologyEx(ignored.view(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    reached = cv2.warpAffine(np.ones_like(areas), matrix, borderValue=0, **warp)
+    moved = np.where(reached, np.uint8(0), np.uint8(outside))
+    moved[cv2.warpAffine(areas, matrix, borderValue=0, **warp) > 0] = IGNORED
+
+    positive = np.where(ignored, np.uint8(0), label)
+    thin = ignored & (areas == 0)
+    if thin.any():
+        # with the positive ones, so that lines of both hold together
+        moved[_drawn(thin | (positive > 0), matrix, size)] = IGNORED
+    for value in values[(values > 0) & (values <= 100)]:
+        moved[_drawn(positive >= value, matrix, size)] = value
+    return moved
+
+
+def _drawn(marked: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Marked pixels and the joints between them, mapped and drawn: booleans of shape ``size``."""
+    linear, shift = matrix[:, :2], matrix[:, 2] + 0.5  # rounds halves up everywhere
+    points = [np.argwhere(marked)[:, ::-1] @ linear.T + shift]
+    for starts, step in _joints(marked):
+        along = linear @ step
+        # No step is longer than a pixel on either axis, so that there are no gaps.
+        parts = int(np.ceil(np.abs(along).max() - 1e-6))
+        starts = starts @ linear.T + shift
+        points += [starts + along * (i / parts) for i in range(1, parts)]
+    pixels = np.floor(np.concatenate(points)).astype(np.intp)
+    pixels = pixels[((pixels >= 0) & (pixels < size[::-1])).all(1)]
+    drawn = np.zeros((size[0] + 2, size[1] + 2), bool)
+    drawn[pixels[:, 1] + 1, pixels[:, 0] + 1] = True
+    _cut_corners(drawn)
+    return drawn[1:-1, 1:-1]
+
+
+def _joints(marked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of neighbours to join: where they start, (n, 2) of x and y, and the step to the other.
+
+    Diagonal neighbours are joined if nothing else joins them; in full squares of four both diagonals
+    are, which fills the square.
+    """
+    a, b, c, d = marked[:-1, :-1], marked[:-1, 1:], marked[1:, :-1], marked[1:, 1:]
+    full = a & b & c & d
+    for which, start, step in (
+        (marked[:, :-1] & marked[:, 1:], (0, 0), (1, 0)),
+        (marked[:-1] & marked[1:], (0, 0), (0, 1)),
+        ((a & d & ~(b | c)) | full, (0, 0), (1, 1)),
+        ((b & c & ~(a | d)) | full, (1, 0), (-1, 1)),
+    ):
+        yield np.argwhere(which)[:, ::-1] + start, np.array(step)
+
+
+def _cut_corners(drawn: np.ndarray) -> None:
+    """Remove, in place, the pixel in the bend of a line whose neighbours touch diagonally anyway.
+
+    Rounding makes such pixels. ``drawn`` has a border of one empty pixel.
+    """
+    inner = drawn[1:-1, 1:-1]
+    up, down, left, right = drawn[:-2, 1:-1], drawn[2:, 1:-1], drawn[1:-1, :-2], drawn[1:-1, 2:]
+    corners = {
+        (y, x): drawn[1 + y : drawn.shape[0] - 1 + y, 1 + x : drawn.shape[1] - 1 + x]
+        for y in (-1, 1)
+        for x in (-1, 1)
+    }
+    # One bend after the other: views see what those before removed, so that nothing comes apart.
+    for y, one, opposite in ((-1, up, down), (1, down, up)):
+        for x, other, across in ((-1, left, right), (1, right, left)):
+            # the corner (y, -x) and (-y, x) may be marked: they belong to the line that goes on
+            inner &= ~(one & other & ~(opposite | across | corners[-y, -x] | corners[y, x]))

@@ -1,0 +1,207 @@
+"""Boundaries in PASCAL VOC's images, as `mmdla.PASCALBoundariesDataset` reads them.
+
+From the annotations of PASCAL in Detail, a JSON file, and the JPEGImages of VOC 2010:
+    python tools/dataset_converters/pascal_boundaries.py JSON IMAGES [ROOT]
+or from a folder with NAME.mat as in BSDS500, NAME.png where what is not 0 is boundary, or NAME/*.png,
+one an annotator, and files that list the names of each split, one a line:
+    python tools/dataset_converters/pascal_boundaries.py FOLDER IMAGES [ROOT] --split train LIST ...
+
+ROOT must not be there yet; it appears when all is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.utils import track_iter_progress
+from PIL import Image
+
+import mmdla  # noqa: F401
+from mmdla.utils.boundaries import read_annotations
+from mmdla.utils.data_checks import new_folder
+
+SPLITS = ('train', 'val', 'test')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'annotations', type=Path, help='JSON file of PASCAL in Detail, or folder of annotations'
+    )
+    parser.add_argument('images', type=Path, help='folder of NAME.jpg')
+    parser.add_argument(
+        'root', nargs='?', type=Path, default=Path('data/pascal_boundaries'), help='folder to make'
+    )
+    parser.add_argument(
+        '--split',
+        nargs=2,
+        action='append',
+        default=[],
+        metavar=('SPLIT', 'LIST'),
+        help=f'a split ({", ".join(SPLITS)}) and the file that lists its names; for a folder',
+    )
+    args = parser.parse_args()
+    try:
+        splits, read = (from_folder if args.annotations.is_dir() else from_json)(
+            args.annotations, args.split
+        )
+        with new_folder(args.root) as folder:
+            for split, names in splits.items():
+                write(split, names, read, args.images, folder)
+    except (OSError, ValueError) as error:
+        sys.exit(f'pascal_boundaries: {error}')
+    print(f'Ready: {args.root} ({", ".join(f"{s}: {len(n)} images" for s, n in splits.items())})')
+
+
+def from_folder(annotations: Path, lists: list) -> tuple[dict[str, list[str]], Callable]:
+    """Names by split, and what reads an annotation by name."""
+    if not lists:
+        raise ValueError(f'{annotations} is a folder: say what is in which split by --split SPLIT LIST')
+    splits = {}
+    for split, path in lists:
+        if split not in SPLITS or split in splits:
+            raise ValueError(f'--split {split} must be one of {", ".join(SPLITS)}, each once')
+        splits[split] = Path(path).read_text().split()
+        _check_names(splits[split], path)
+
+    def read(name: str) -> np.ndarray:
+        for path in (annotations / f'{name}.mat', annotations / f'{name}.png', annotations / name):
+            if path.exists():
+                return read_annotations(path)
+        raise FileNotFoundError(f'{annotations} has no {name}.mat, {name}.png or folder {name}')
+
+    return splits, read
+
+
+def from_json(path: Path, lists: list) -> tuple[dict[str, list[str]], Callable]:
+    """Names by split, and what reads an annotation by name."""
+    if lists:
+        raise ValueError(f'--split is for a folder; {path} says itself what is in which split')
+    data = json.loads(path.read_bytes())
+    try:
+        masks = {a['image_id']: a['boundary_mask'] for a in data['annos_boundary']}
+        images = {
+            Path(i['file_name']).stem: (i['phase'], i['image_id'])
+            for i in data['images']
+            if i['image_id'] in masks
+        }
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f'{path} is not of PASCAL in Detail: must have images and annos_boundary, but lacks {error}'
+        ) from error
+    splits: dict[str, list[str]] = {}
+    for name, (split, _) in sorted(images.items()):
+        splits.setdefault(split, []).append(name)
+    if not splits or not set(splits) <= set(SPLITS):
+        raise ValueError(f'{path} has images of phase {list(splits)}: must be of {", ".join(SPLITS)}')
+    for names in splits.values():
+        _check_names(names, path)
+
+    def read(name: str) -> np.ndarray:
+        mask = masks[images[name][1]]
+        try:
+            return decode_rle(mask['counts'], mask['size'])[None]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'{path}: the boundary_mask of {name} is not run-length code: {error}'
+            ) from error
+
+    return splits, read
+
+
+def _check_names(names: list[str], source: str | Path) -> None:
+    if not names:
+        raise ValueError(f'{source} names no image')
+    for name in names:
+        if name != Path(name).name or name.startswith('.'):
+            raise ValueError(f'{source}: {name!r} must be a name without folder and suffix')
+    if len(set(names)) < len(names):
+        raise ValueError(f'{source} has the name {max(names, key=names.count)!r} twice')
+
+
+def decode_rle(counts: str | list[int], size: tuple[int, int]) -> np.ndarray:
+    """A mask in the run-length code of COCO.
+
+    Args:
+        counts (str | list[int]): Lengths of runs of 0 and 1 in turn, down the columns: as numbers, or
+            as text. There a number is written in groups of five bits, lowest first, each in a character
+            from code 48 on, with bit 5 set if more follow, in two's complement; from the fourth on it
+            is the difference to the run before the last.
+        size (tuple[int, int]): Height and width.
+
+    Returns:
+        np.ndarray: Booleans of shape ``size``.
+
+    Raises:
+        ValueError: If the runs do not fill the mask.
+    """
+    runs = list(counts) if not isinstance(counts, (str, bytes)) else _runs(counts)
+    height, width = size
+    if min(runs, default=-1) < 0 or sum(runs) != height * width:
+        raise ValueError(f'runs of {sum(runs)} pixels in all, for {height}x{width}')
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
+def _runs(text: str | bytes) -> list[int]:
+    text = text.encode('ascii') if isinstance(text, str) else text
+    runs: list[int] = []
+    value = shift = 0
+    for code in text:
+        bits = code - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f'character {code} is none of the code')
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError('it is cut off')
+    return runs
+
+
+def write(split: str, names: list[str], read: Callable, images: Path, folder: Path) -> None:
+    """Write images, annotations and the lists of a split."""
+    for kind in ('images', 'labels'):
+        (folder / kind).mkdir(exist_ok=True)
+    lines: dict[str, list[str]] = dict(images=[], labels=[])
+    for name in track_iter_progress(names):
+        source, target = images / f'{name}.jpg', folder / f'images/{name}.jpg'
+        marked = read(name)
+        if not source.is_file():
+            raise FileNotFoundError(f'{source} is missing')
+        with Image.open(source) as image:
+            if image.size[::-1] != marked.shape[1:]:
+                raise ValueError(
+                    f'the annotation of {name} is of size {marked.shape[1:]}, its image {source} of '
+                    f'size {image.size[::-1]}: must be the same'
+                )
+        if target.exists():
+            raise ValueError(f'{name} is in two splits')
+        shutil.copyfile(source, target)
+        label = f'labels/{name}.png' if len(marked) == 1 else f'labels/{name}'
+        if len(marked) > 1:
+            (folder / label).mkdir()
+        for number, one in enumerate(marked, 1):
+            path = folder / label if len(marked) == 1 else folder / label / f'{number}.png'
+            cv2.imwrite(str(path), one.astype(np.uint8) * 255)
+        lines['images'].append(f'images/{name}.jpg')
+        lines['labels'].append(label)
+    for kind, paths in lines.items():
+        (folder / f'{split}_{kind}.txt').write_text('\n'.join(paths) + '\n')
+
+
+if __name__ == '__main__':
+    main()
