@@ -2,10 +2,11 @@
 
 from ..registry import import_extension
 
-__all__ = ['SegInferencer']
+MODULES = dict(BoundaryInferencer='boundary_inferencer', SegInferencer='seg_inferencer')
+__all__ = ['BoundaryInferencer', 'SegInferencer']
 
 
 def __getattr__(name: str):
-    if name not in __all__:
+    if name not in MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return import_extension('mmdla.apis.seg_inferencer', 'mmseg', name).SegInferencer
+    return getattr(import_extension(f'mmdla.apis.{MODULES[name]}', 'mmseg', name), name)

@@ -46,6 +46,8 @@ class SegInferencer(MMSegInferencer):
         >>> labels = inferencer('street.png')['predictions']  # (H, W), class numbers
     """
 
+    task = 'Semantic Segmentation'  # of the metafiles' entries
+
     def __init__(
         self,
         model: str | Config,
@@ -68,7 +70,7 @@ class SegInferencer(MMSegInferencer):
         known = {
             entry['Name']: entry
             for entry in self._get_models_from_metafile(str(MIM))
-            if entry['Results'][0]['Task'] == 'Semantic Segmentation'
+            if entry['Results'][0]['Task'] == self.task
         }
         entry = known.get(model.lower())
         if entry is not None:

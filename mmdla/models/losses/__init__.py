@@ -1,0 +1,5 @@
+"""Losses (mmseg)."""
+
+from .boundary_loss import BalancedBoundaryLoss, BoundaryCrossEntropyLoss
+
+__all__ = ['BalancedBoundaryLoss', 'BoundaryCrossEntropyLoss']

@@ -1,0 +1,210 @@
+"""Boundary maps of images, by the inferencer and by the tool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+pytest.importorskip('mmseg')
+
+from mmengine.config import Config
+
+from mmdla.apis import BoundaryInferencer
+from mmdla.apis.boundary_inferencer import name_images, overlay
+from mmdla.engine.setup import build_model
+from mmdla.utils.boundaries import read_boundary_map
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'configs/dla34-8s_bsds500.py'
+TOOL = 'analysis_tools/detect_boundaries.py'
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory) -> str:
+    """A checkpoint without meta information, of a network that is sure of some pixels."""
+    model = build_model(Config.fromfile(CONFIG)).eval()
+    model.init_weights()
+    head = model.decode_head
+    with torch.no_grad():
+        logits = model(torch.randn(1, 3, 64, 64), mode='tensor')
+        spread, middle = torch.std_mean(logits[:, 1] - logits[:, 0])
+        head.conv_seg.weight *= 2 / spread
+        head.conv_seg.bias[1] -= 2 * middle / spread
+    path = tmp_path_factory.mktemp('weights') / 'a.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return str(path)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (61, 83, 3), np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, image) -> Path:
+    root = tmp_path / 'images'
+    (root / 'night/rain').mkdir(parents=True)
+    cv2.imwrite(str(root / 'a.png'), image)
+    cv2.imwrite(str(root / 'night/a.PNG'), image[:40])
+    cv2.imwrite(str(root / 'night/rain/b.bmp'), image[:, :50])
+    (root / 'notes.txt').write_text('no image')
+    (root / '._a.png').write_text('no image either')
+    return root
+
+
+def probability(inferencer, image: np.ndarray) -> np.ndarray:
+    """By the network itself."""
+    mean, std = inferencer.cfg.model.data_preprocessor.mean, inferencer.cfg.model.data_preprocessor.std
+    x = (image[..., ::-1].astype(np.float32) - np.float32(mean)) / np.float32(std)
+    with torch.no_grad():
+        logits = inferencer.model(torch.from_numpy(x).permute(2, 0, 1)[None], mode='tensor')
+    full = F.interpolate(logits, image.shape[:2], mode='bilinear', align_corners=False)
+    return full.softmax(1)[0, 1].numpy()
+
+
+def test_by_name_and_by_path_alike(weights, image, folder):
+    by_name = BoundaryInferencer('dla34-8s_bsds500', weights, device='cpu')
+    by_path = BoundaryInferencer(str(CONFIG), weights, device='cpu')
+    found = by_name(image)['predictions']
+    assert (found.shape, found.dtype) == ((61, 83), np.float32)
+    assert 0.1 < found.std() < 0.45
+    np.testing.assert_allclose(found, probability(by_name, image), atol=1e-5)
+    np.testing.assert_array_equal(by_path(folder / 'a.png')['predictions'], found)
+    np.testing.assert_array_equal(by_path.detect(str(folder / 'a.png')), found)
+    several = by_path([image, image[:33]])['predictions']
+    assert [p.shape for p in several] == [(61, 83), (33, 83)]
+    assert [p.shape for p in by_path(folder)['predictions']] == [(61, 83), (40, 83), (61, 50)]
+    assert by_path.model.dataset_meta['classes'][1] == 'boundary'
+
+
+def test_files_are_written_and_never_over_others(weights, image, tmp_path):
+    inferencer = BoundaryInferencer('dla34-8s_bsds500', weights, device='cpu')
+    (found,) = inferencer([image], out_dir=tmp_path, threshold=0.7)['predictions']
+    written = read_boundary_map(tmp_path / 'maps/00000000.png')
+    assert np.abs(written - found).max() <= 0.5001 / 65535
+    drawn = cv2.imread(str(tmp_path / 'overlays/00000000.jpg'))
+    assert drawn.shape == image.shape
+    with pytest.raises(FileExistsError, match=r'00000000.png: is there already; choose another'):
+        inferencer([image], out_dir=tmp_path)
+
+
+def test_overlay_shows_what_is_above(image):
+    p = np.zeros((61, 83), np.float32)
+    p[3, 4], p[3, 5] = 0.5, 0.49
+    drawn = overlay(image, p)
+    assert tuple(drawn[3, 4]) == (40, 200, 255)
+    assert (drawn[3, 5] == image[3, 5] // 2).all()
+    assert image.max() == 254, 'the image stays'
+
+
+def test_augmented(weights, image, tmp_path):
+    cfg = Config.fromfile(CONFIG)
+    cfg.tta_pipeline[1].transforms[0] = cfg.tta_pipeline[1].transforms[0][:2]
+    # what loads annotations is for evaluation only
+    cfg.tta_pipeline[1].transforms.insert(0, [dict(type='LoadAnnotations')])
+    inferencer = BoundaryInferencer(cfg, weights, tta=True, device='cpu')
+    found = inferencer(image)['predictions']
+    assert (found.shape, found.dtype) == ((61, 83), np.float32)
+    # all turns and flips are among the views
+    turned = inferencer(np.rot90(image).copy())['predictions']
+    assert np.abs(np.rot90(found) - turned).max() < 0.05
+    plain = BoundaryInferencer(cfg, weights, device='cpu')(image)['predictions']
+    assert np.abs(found - plain).max() > 0.05
+    cfg.tta_model.type = 'mmdla.LogProbTTAModel'
+    with pytest.raises(ValueError, match=r'tta=True: tta_model .* must be a BoundaryTTAModel'):
+        BoundaryInferencer(cfg, weights, tta=True, device='cpu')
+    cfg.tta_pipeline = []
+    with pytest.raises(ValueError, match='tta_pipeline: must begin with LoadImageFromFile'):
+        BoundaryInferencer(cfg, weights, tta=True, device='cpu')
+
+
+def test_thinned(weights, image):
+    edge_nms = pytest.importorskip('mmdla.evaluation.edge_nms').edge_nms
+    inferencer = BoundaryInferencer('dla34-8s_bsds500', weights, device='cpu')
+    found = inferencer(image, nms=True)['predictions']
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, edge_nms(inferencer(image)['predictions']), atol=1e-6)
+
+
+def test_what_is_wrong_is_said(weights, image, tmp_path, folder):
+    with pytest.raises(ValueError, match=r"model='dla34_camvid': neither .* dla34_bsds500"):
+        BoundaryInferencer('dla34_camvid', weights, device='cpu')
+    with pytest.raises(ValueError, match='no weights are published for this model; give a path'):
+        BoundaryInferencer('dla34_bsds500', device='cpu')
+    camvid = Config.fromfile(ROOT / 'configs/dla34-8s_camvid.py')
+    torch.save(build_model(camvid).state_dict(), tmp_path / 'camvid.pth')
+    with pytest.raises(ValueError, match=r'is no boundary detector, .* this has 11'):
+        BoundaryInferencer(camvid, str(tmp_path / 'camvid.pth'), device='cpu')
+    inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
+    with pytest.raises(FileNotFoundError, match=r'b\.png: there is no such image or folder'):
+        inferencer(tmp_path / 'b.png')
+    with pytest.raises(ValueError, match=r'notes\.txt: not readable as an image'):
+        inferencer(folder / 'notes.txt')
+    with pytest.raises(ValueError, match=r'image of shape \(61, 83\): must be \(H, W, 3\), BGR'):
+        inferencer(image[..., 0])
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='empty: the folder holds no image'):
+        name_images(tmp_path / 'empty')
+    assert list(name_images([folder, image])) == ['a', 'night/a', 'night/rain/b', '00000001']
+    cv2.imwrite(str(folder / 'night/a.jpg'), image)
+    with pytest.raises(ValueError, match='both would be written as night/a; rename'):
+        name_images(folder)
+
+
+def test_tool_writes_what_evaluation_reads(run_tool, weights, folder, tmp_path):
+    out = tmp_path / 'out'
+    status, text = run_tool(TOOL, CONFIG, weights, folder, '--out', out, '--overlay-threshold', '0.6')
+    assert status == 0, text
+    assert f'Written: 3 maps and overlays in {out}' in text
+    files = sorted(p.relative_to(out).as_posix() for p in out.rglob('*') if p.is_file())
+    names = ('a', 'night/a', 'night/rain/b')
+    assert files == [*(f'maps/{n}.png' for n in names), *(f'overlays/{n}.jpg' for n in names)]
+    inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
+    for name, wanted in zip(names, inferencer(folder)['predictions']):
+        values = cv2.imread(str(out / f'maps/{name}.png'), cv2.IMREAD_UNCHANGED)
+        assert values.dtype == np.uint16
+        np.testing.assert_array_equal(values, np.rint(wanted.astype(float) * 65535))
+
+    before = {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
+    status, text = run_tool(TOOL, CONFIG, weights, folder, '--out', out)
+    assert text.endswith(f'detect_boundaries: {out} holds something already; choose another --out')
+    assert before == {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
+
+
+def test_tool_augments(run_tool, weights, folder, tmp_path):
+    one = folder / 'night/a.PNG'
+    status, text = run_tool(TOOL, CONFIG, weights, one, '--tta', '--out', tmp_path / 'out')
+    assert status == 0, text
+    inferencer = BoundaryInferencer(str(CONFIG), weights, tta=True, device='cpu')
+    wanted = inferencer(one)['predictions']
+    assert np.abs(read_boundary_map(tmp_path / 'out/maps/a.png') - wanted).max() < 1e-5
+
+
+def test_tool_says_what_is_wrong(run_tool, weights, folder, tmp_path):
+    def wrong(*args) -> str:
+        status, text = run_tool(TOOL, *args, '--out', tmp_path / 'out')
+        assert status != 0
+        return text
+
+    assert 'detect_boundaries: ' in wrong(tmp_path / 'none.py', weights, folder)
+    classifier = ROOT / 'configs/dla34_imagenet.py'
+    assert 'is no config of a segmentor of mmseg' in wrong(classifier, weights, folder)
+    assert f'{tmp_path / "none"}: there is no such image' in wrong(CONFIG, weights, tmp_path / 'none')
+    assert 'there is no such file' in wrong(CONFIG, tmp_path / 'none.pth', folder)
+    text = wrong(CONFIG, weights, folder, '--overlay-threshold', '1.5')
+    assert '--overlay-threshold 1.5 must be from 0 to 1' in text
+    text = wrong(CONFIG, weights, folder / 'a.png', folder / 'night/a.PNG')
+    assert 'both would be written as a; rename one of them' in text
+    assert not (tmp_path / 'out').exists()
+    (folder / 'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0')
+    assert f'{folder / "broken.jpg"}: not readable as an image' in wrong(CONFIG, weights, folder)
