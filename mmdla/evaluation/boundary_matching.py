@@ -52,21 +52,23 @@ def match_boundaries(
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
     pairs = _Pairs(truth[None], radius, prediction)
-    rows, row = np.unique(pairs.truth, return_inverse=True)
-    columns, column = np.unique(pairs.pixel, return_inverse=True)
-    outliers = len(columns) + np.arange(len(rows))
+    rows, columns = int(truth.sum()), int(prediction.sum())
+    number = np.cumsum(prediction.ravel()) - 1
+    column = number[pairs.pixel]
+    # Each row has a column of its own for finding no partner.
     graph = csr_array(
         (
-            np.append(*_costs(pairs.distance, column, len(columns), len(rows), radius)),
-            (np.append(row, np.arange(len(rows))), np.append(column, outliers)),
-        )
+            np.append(*_costs(pairs.distance, column, columns, rows, radius)),
+            (np.append(pairs.truth, np.arange(rows)), np.append(column, columns + np.arange(rows))),
+        ),
+        shape=(rows, columns + rows),
     )
-    chosen = min_weight_full_bipartite_matching(graph)[1] if len(rows) else outliers
-    matched = chosen < len(columns)
-    right, found = np.zeros(prediction.size, bool), np.zeros(truth.size, bool)
-    right[columns[chosen[matched]]] = True
-    found[np.flatnonzero(truth)[rows[matched]]] = True
-    return right.reshape(prediction.shape), found.reshape(truth.shape)
+    chosen = min_weight_full_bipartite_matching(graph)[1]
+    matched = chosen < columns
+    right, found = np.zeros_like(prediction), np.zeros_like(truth)
+    right.flat[np.flatnonzero(prediction)[chosen[matched]]] = True
+    found.flat[np.flatnonzero(truth)[matched]] = True
+    return right, found
 
 
 def match_thresholds(
@@ -123,8 +125,9 @@ class _Pairs:
         if not radius > 0:
             raise ValueError(f'radius={radius} must be a positive number of pixels')
         height, width = annotations.shape[1:]
-        reach = int(radius)
-        y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+        # further than the image is wide there is nothing
+        down, right = min(int(radius), height - 1), min(int(radius), width - 1)
+        y, x = np.mgrid[-down : down + 1, -right : right + 1]
         squared = x * x + y * y
         near = squared <= radius * radius
         annotator, ys, xs = np.nonzero(annotations)

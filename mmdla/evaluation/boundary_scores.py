@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -107,8 +106,8 @@ def count_image(
 
 
 def counting_pool(processes: int) -> ProcessPoolExecutor:
-    """Processes that count images, each with one thread."""
-    return ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), _single_threaded)
+    """Processes that count images, each with one thread; started as multiprocessing is set to."""
+    return ProcessPoolExecutor(processes, initializer=_single_threaded)
 
 
 def _single_threaded() -> None:

@@ -52,7 +52,8 @@ def edge_nms(
     edges = _triangle(np.asarray(probability, float), smooth)
     dy, dx = np.gradient(_triangle(edges, 4))
     dyy, (dxy, dxx) = np.gradient(dy, axis=0), np.gradient(dx)
-    angle = np.arctan(dyy * np.sign(-dxy) / (dxx + 1e-5)) % np.pi
+    # Of a level boundary, where dxy is 0, the normal points up: a sign of 0 would turn it.
+    angle = np.arctan(dyy * np.where(dxy > 0, -1, 1) / (dxx + 1e-5)) % np.pi
 
     y, x = np.nonzero(edges)
     value = edges[y, x] * multiplier

@@ -185,3 +185,60 @@ def boundary_probability(sample: Mapping) -> Tensor:
             'and boundary) or one output channel'
         )
     return data[0] if data.shape[0] == 1 else torch.softmax(data, 0)[1]
+
+
+def _find(folder: Path, suffixes: tuple[str, ...], folders: bool) -> dict[str, Path]:
+    """Files of a folder by stem, and folders in it by name.
+
+    Raises:
+        ValueError: If there are none, or two of one name.
+    """
+    if not folder.is_dir():
+        raise ValueError(f'{folder} is no folder')
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        wanted = folders if path.is_dir() else path.suffix.lower() in suffixes
+        if not wanted or path.name.startswith('.'):
+            continue
+        name = path.name if path.is_dir() else path.stem
+        if name in found:
+            raise ValueError(f'{found[name]} and {path} are of one image: keep one of them')
+        found[name] = path
+    if not found:
+        kinds = ', '.join(suffixes) + (' or folders of PNGs' if folders else '')
+        raise ValueError(f'{folder} holds no {kinds}')
+    return found
+
+
+def pair_boundary_files(predictions: Path, annotations: Path) -> dict[str, tuple[Path, Path]]:
+    """The boundary maps of a folder with the annotations of another, which have the same names.
+
+    Args:
+        predictions (Path): Folder of ``NAME.png`` and ``NAME.npy``.
+        annotations (Path): Folder of ``NAME.mat``, ``NAME.png``, and folders ``NAME``.
+
+    Returns:
+        dict[str, tuple[Path, Path]]: By name, in order of name.
+
+    Raises:
+        ValueError: If one of them has no other, or there are none.
+    """
+    maps = _find(predictions, ('.png', '.npy'), folders=False)
+    truths = _find(annotations, ('.mat', '.png'), folders=True)
+    problems = [
+        f'{truths[name]} has no prediction in {predictions}' for name in truths if name not in maps
+    ]
+    problems += [
+        f'{maps[name]} has no annotation in {annotations}' for name in maps if name not in truths
+    ]
+    report_problems(problems)
+    return {name: (maps[name], truths[name]) for name in sorted(truths)}
+
+
+def report_problems(problems: list[str]) -> None:
+    """Raise ValueError with the first of the problems, if there are any."""
+    shown = 10
+    if problems:
+        more = len(problems) - shown
+        listed = '\n  '.join(problems[:shown] + ([f'and {more} more'] if more > 0 else []))
+        raise ValueError(f'{len(problems)} problem{"s" if len(problems) > 1 else ""}:\n  {listed}')

@@ -22,10 +22,14 @@ from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
 from mmdla.evaluation.boundary_scores import BoundaryScores, count_image, counting_pool
-from mmdla.utils.boundaries import read_annotations, read_boundary_map
+from mmdla.utils.boundaries import (
+    pair_boundary_files,
+    read_annotations,
+    read_boundary_map,
+    report_problems,
+)
 
 TOOL = 'eval_boundaries'
-SHOWN = 10  # problems that a message lists
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,55 +68,6 @@ def available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def find(folder: Path, suffixes: tuple[str, ...], folders: bool) -> dict[str, Path]:
-    """Files of a folder by stem, and folders in it by name.
-
-    Raises:
-        ValueError: If there are none, or two of one name.
-    """
-    if not folder.is_dir():
-        raise ValueError(f'{folder} is no folder')
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        wanted = folders if path.is_dir() else path.suffix.lower() in suffixes
-        if not wanted or path.name.startswith('.'):
-            continue
-        name = path.name if path.is_dir() else path.stem
-        if name in found:
-            raise ValueError(f'{found[name]} and {path} are of one image: keep one of them')
-        found[name] = path
-    if not found:
-        kinds = ', '.join(suffixes) + (' or folders of PNGs' if folders else '')
-        raise ValueError(f'{folder} holds no {kinds}')
-    return found
-
-
-def pair(predictions: Path, annotations: Path) -> dict[str, tuple[Path, Path]]:
-    """Maps and annotations by name.
-
-    Raises:
-        ValueError: If one has no other.
-    """
-    maps = find(predictions, ('.png', '.npy'), folders=False)
-    truths = find(annotations, ('.mat', '.png'), folders=True)
-    problems = [
-        f'{truths[name]} has no prediction in {predictions}' for name in truths if name not in maps
-    ]
-    problems += [
-        f'{maps[name]} has no annotation in {annotations}' for name in maps if name not in truths
-    ]
-    report(problems)
-    return {name: (maps[name], truths[name]) for name in sorted(truths)}
-
-
-def report(problems: list[str]) -> None:
-    """Raise ValueError with the first of the problems, if there are any."""
-    if problems:
-        more = len(problems) - SHOWN
-        listed = '\n  '.join(problems[:SHOWN] + ([f'and {more} more'] if more > 0 else []))
-        raise ValueError(f'{len(problems)} problem{"s" if len(problems) > 1 else ""}:\n  {listed}')
-
-
 def check(pairs: dict[str, tuple[Path, Path]]) -> None:
     """Read every file once, before the long part.
 
@@ -130,7 +85,7 @@ def check(pairs: dict[str, tuple[Path, Path]]) -> None:
             problems.append(
                 f'{map_path} is of size {size}, {truth_path} of size {wanted} (height, width)'
             )
-    report(problems)
+    report_problems(problems)
 
 
 def count_all(pairs: dict[str, tuple[Path, Path]], settings: dict, jobs: int) -> dict[str, np.ndarray]:
@@ -203,7 +158,7 @@ def main() -> None:
         sys.exit(f'{TOOL}: {args.out} holds something already; choose another --out')
     try:
         beside = references(args.reference)
-        pairs = pair(args.predictions, args.annotations)
+        pairs = pair_boundary_files(args.predictions, args.annotations)
         check(pairs)
         started = time.perf_counter()
         counts = count_all(pairs, settings, args.jobs)
