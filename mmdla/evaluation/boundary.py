@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from numbers import Real
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -13,6 +14,8 @@ from mmseg.registry import METRICS as MMSEG_METRICS
 from ..registry import METRICS
 from ..utils.boundaries import boundary_probability
 from .boundary_scores import BoundaryScores, count_image, counting_pool, threshold_values
+
+WAITING = 4  # images a process that may wait to be counted
 
 
 @METRICS.register_module()
@@ -68,7 +71,7 @@ class BoundaryMetric(BaseMetric):
     ):
         super().__init__(**kwargs)
         threshold_values(thresholds)
-        if not 0 < max_dist < 1:
+        if not isinstance(max_dist, Real) or not 0 < max_dist < 1:
             raise ValueError(f'max_dist={max_dist!r} must be a share of the diagonal, from 0 to 1')
         if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0:
             raise ValueError(f'jobs={jobs!r} must be a number of processes, 0 or more')
@@ -91,20 +94,35 @@ class BoundaryMetric(BaseMetric):
             if self.jobs:
                 self._pool = self._pool or counting_pool(self.jobs)
                 self.results.append((path, self._pool.submit(count_image, *arguments)))
+                # No more maps wait than the processes need, and what fails fails soon.
+                waiting = len(self.results) - WAITING * self.jobs
+                if waiting > 0:
+                    self._result(waiting - 1)
             else:
                 self.results.append((path, count_image(*arguments)))
 
+    def _result(self, index: int) -> None:
+        path, counts = self.results[index]
+        try:
+            self.results[index] = (path, counts.result() if isinstance(counts, Future) else counts)
+        except Exception:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        """Forget all results and stop the processes."""
+        self.results.clear()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
     def evaluate(self, size: int) -> dict[str, float]:
         """The metrics of a data set, once every image is counted."""
-        try:
-            self.results = [
-                (path, counts.result() if isinstance(counts, Future) else counts)
-                for path, counts in self.results
-            ]
-        finally:
-            if self._pool is not None:
-                self._pool.shutdown(cancel_futures=True)
-                self._pool = None
+        for index in range(len(self.results)):
+            self._result(index)
+        results = list(self.results)
+        self._close()
+        self.results.extend(results)
         return super().evaluate(size)
 
     def compute_metrics(self, results: list[tuple[str, np.ndarray]]) -> dict[str, float]:
@@ -117,6 +135,3 @@ class BoundaryMetric(BaseMetric):
             print_log(f'Boundaries at {number} thresholds; the benchmark has 99.', 'current')
         summary = BoundaryScores.of(counts).summary()
         return {name: value for name, value in summary.items() if not name.startswith('OIS_')}
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, '_pool': None}

@@ -23,7 +23,7 @@ import numpy as np
 UNIT = 1_000_000  # parts of a pixel in which distances count
 OUTLIER_COST = 100  # times the radius: what leaving a pair unmatched costs
 # Rows a call of the solver, whose time grows with rows x columns, and with the number of calls.
-ROWS = 200
+ROWS = 300
 
 
 def match_boundaries(
@@ -55,10 +55,11 @@ def match_boundaries(
     rows, columns = int(truth.sum()), int(prediction.sum())
     number = np.cumsum(prediction.ravel()) - 1
     column = number[pairs.pixel]
+    cost, outlier_cost = _costs(pairs.distance, column, radius)
     # Each row has a column of its own for finding no partner.
     graph = csr_array(
         (
-            np.append(*_costs(pairs.distance, column, columns, rows, radius)),
+            np.append(cost, np.full(rows, outlier_cost)),
             (np.append(pairs.truth, np.arange(rows)), np.append(column, columns + np.arange(rows))),
         ),
         shape=(rows, columns + rows),
@@ -94,18 +95,19 @@ def match_thresholds(
         ValueError: If the maps differ in shape, or ``radius`` is not a positive number.
     """
     maps, annotations = np.asarray(maps, bool), np.asarray(annotations, bool)
-    shape, size = maps.shape[1:], maps[0].size
+    shape = maps.shape[1:]
     if maps.ndim != 3 or annotations.ndim != 3 or annotations.shape[1:] != shape:
         raise ValueError(
             f'maps {maps.shape} and annotations {annotations.shape} must be of shapes '
             '(thresholds, H, W) and (annotators, H, W)'
         )
+    size = shape[0] * shape[1]
     pairs = _Pairs(annotations, radius, maps.any(0))
     annotator = np.flatnonzero(annotations) // size
     partners = np.full(len(annotator), -1)  # flat index of the predicted pixel, -1 for none
     before = np.zeros(size, bool)
     for now in maps.reshape(-1, size):
-        _update(partners, pairs, before, now, radius)
+        _update(partners, pairs, len(annotations), before, now, radius)
         before = now
         matched = partners >= 0
         right = np.zeros(size, bool)
@@ -114,15 +116,15 @@ def match_thresholds(
 
 
 class _Pairs:
-    """Annotated pixels and the pixels within the radius of them.
+    """Annotated pixels and the pixels within the radius of them, sorted by the latter.
 
-    Of each pair: ``truth``, the number of the annotated pixel among those of all annotations;
-    ``pixel``, the flat index of the other; ``vertex``, that index with the annotations one behind the
-    other; ``distance``, in units. Sorted by ``truth``. Only pixels that are ``wanted``.
+    Of each pair: ``pixel``, its flat index; ``truth``, the number of the annotated pixel among those
+    of all annotations; ``vertex``, the pixel once for each annotation; ``distance``, in units. The pairs
+    of a pixel begin at ``first[pixel]``. Only pixels that are ``wanted``.
     """
 
     def __init__(self, annotations: np.ndarray, radius: float, wanted: np.ndarray):
-        if not radius > 0:
+        if not 0 < radius < np.inf:
             raise ValueError(f'radius={radius} must be a positive number of pixels')
         height, width = annotations.shape[1:]
         # further than the image is wide there is nothing
@@ -130,22 +132,34 @@ class _Pairs:
         y, x = np.mgrid[-down : down + 1, -right : right + 1]
         squared = x * x + y * y
         near = squared <= radius * radius
-        annotator, ys, xs = np.nonzero(annotations)
-        ys, xs = ys[:, None] + y[near], xs[:, None] + x[near]
-        inside = (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
-        pixel = ys * width + xs
-        inside[inside] = wanted.ravel()[pixel[inside]]
-        truth, offset = np.nonzero(inside)
-        self.truth = truth.astype(np.int32)
-        self.pixel = pixel[inside].astype(np.int32)
-        self.vertex = (self.pixel + annotator[truth] * (height * width)).astype(np.int32)
-        self.distance = np.rint(np.sqrt(squared[near]) * UNIT).astype(np.int64)[offset]
-        # where a vertex stands among those in use, when it is in use
-        self.place = np.empty(annotations.size, np.int32)
+        distances = np.rint(np.sqrt(squared[near]) * UNIT).astype(np.int64)
+        places = np.nonzero(annotations)
+        parts = []
+        # some annotated pixels at a time: of large images and radii all would not fit
+        step = max(1, 2_000_000 // len(distances))
+        for start in range(0, max(len(places[0]), 1), step):
+            annotator, ys, xs = (axis[start : start + step, None] for axis in places)
+            ys, xs = ys + y[near], xs + x[near]
+            inside = (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
+            inside[inside] = wanted[ys[inside], xs[inside]]
+            truth, offset = np.nonzero(inside)
+            pixel = (ys * width + xs)[inside]
+            vertex = pixel * len(annotations) + annotator[truth, 0]
+            parts.append(((truth + start).astype(np.int32), vertex, distances[offset]))
+        truth, vertex, distance = map(np.concatenate, zip(*parts))
+        order = np.argsort(vertex, kind='stable')
+        self.truth, self.vertex, self.distance = truth[order], vertex[order], distance[order]
+        self.pixel = self.vertex // len(annotations)
+        self.first = np.searchsorted(self.pixel, np.arange(height * width + 1))
 
 
 def _update(
-    partners: np.ndarray, pairs: _Pairs, before: np.ndarray, now: np.ndarray, radius: float
+    partners: np.ndarray,
+    pairs: _Pairs,
+    annotators: int,
+    before: np.ndarray,
+    now: np.ndarray,
+    radius: float,
 ) -> None:
     """Bring the partners from the map before to the one now."""
     from scipy.sparse import csr_array
@@ -154,40 +168,42 @@ def _update(
     lost = (partners >= 0) & ~now[partners]
     partners[lost] = -1
     new = now & ~before
-    active = np.flatnonzero(now[pairs.pixel])
-    if not (lost.any() or new.any()) or not len(active):
+    pixels = np.flatnonzero(now)
+    amounts = pairs.first[pixels + 1] - pairs.first[pixels]
+    edges = int(amounts.sum())
+    if not (lost.any() or new.any()) or not edges:
         return
-    truth, vertex, distance = pairs.truth[active], pairs.vertex[active], pairs.distance[active]
-    # Vertices: annotated pixels, then predicted ones in reading order, annotation by annotation.
-    used = np.zeros(len(pairs.place), bool)
-    used[vertex] = True
-    predicted = np.flatnonzero(used)
-    pairs.place[predicted] = np.arange(len(predicted))
-    column = pairs.place[vertex]
-    total = len(partners) + len(predicted)
-    first = np.zeros(total + 1, np.int32)
-    np.cumsum(np.bincount(truth, minlength=total), out=first[1:])
-    edges = csr_array(
-        (np.ones(len(truth)), column + np.int32(len(partners)), first), shape=(total, total)
-    )
-    amount, component = connected_components(edges, directed=False)
-    of_truth, of_predicted = component[: len(partners)], component[len(partners) :]
+    ends = amounts.cumsum()
+    active = np.repeat(pairs.first[pixels] - ends + amounts, amounts) + np.arange(edges)
+    truth, vertex = pairs.truth[active], pairs.vertex[active]
+    # Vertices of the graph: predicted pixels, once for each annotation, and then the annotated ones.
+    begins = np.flatnonzero(np.diff(vertex, prepend=-1))
+    predicted = vertex[begins] // annotators
+    number = len(predicted)
+    total = number + len(partners)
+    rows = np.full(total + 1, edges, np.int32)
+    rows[:number] = begins
+    graph = csr_array((np.ones(edges), truth + np.int32(number), rows), shape=(total, total))
+    amount, component = connected_components(graph, directed=False)
+    of_predicted, of_truth = component[:number], component[number:]
     stale = np.zeros(amount, bool)
     stale[of_truth[lost]] = True
-    stale[of_predicted[new[predicted % len(now)]]] = True
+    stale[of_predicted[new[predicted]]] = True
 
     kept = stale[of_truth[truth]]
     if not kept.any():
         return
     partners[stale[of_truth]] = -1
-    ours, theirs = _solve(truth[kept], column[kept], distance[kept], component, len(partners), radius)
-    partners[ours] = predicted[theirs] % len(now)
+    # the place of each edge's pixel in reading order, and its vertex
+    order = np.repeat(np.arange(len(pixels)), amounts)
+    column = np.repeat(np.arange(number), np.diff(begins, append=edges))
+    costs = _costs(pairs.distance[active[kept]], order[kept], radius)
+    theirs, ours = _solve(column[kept], truth[kept], *costs, component, number)
+    partners[ours] = predicted[theirs]
 
 
-def _costs(
-    distance: np.ndarray, order: np.ndarray, predicted: int, rows: int, radius: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """What pairs cost, and what it costs to leave a row without one; whole numbers, in float64.
+def _costs(distance: np.ndarray, order: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
+    """What each pair costs, and what it costs to leave one unmatched; whole numbers, in float64.
 
     Below the distance counts the place of the predicted pixel in reading order: between two matchings
     with as many pairs, each path along which they differ takes one predicted pixel for another.
@@ -195,88 +211,86 @@ def _costs(
     Raises:
         ValueError: If float64 does not hold such costs exactly.
     """
+    places = float(order.max(initial=0) + 2)
     outlier = round(OUTLIER_COST * radius * UNIT)
-    if outlier * (predicted + 1) >= 2**51:
+    if outlier * places >= 2**51:
         raise ValueError(
-            f'radius={radius:g} with {predicted} predicted pixels in reach of annotated ones: too many '
-            'to be matched exactly; lower max_dist, or scale the maps down'
+            f'radius={radius:g} with {places:.0f} predicted pixels in reach of annotated ones: too '
+            'many to be matched exactly; lower max_dist, or scale the maps down'
         )
     # An outlier costs as much as the last pixel, so that of equally good matchings the larger wins.
-    return (
-        distance * float(predicted + 1) + order + 1,
-        np.full(rows, outlier * float(predicted + 1) + predicted + 1),
-    )
+    return distance * places + order + 1, outlier * places + places
 
 
 def _solve(
-    truth: np.ndarray,
     predicted: np.ndarray,
-    distance: np.ndarray,
+    truth: np.ndarray,
+    cost: np.ndarray,
+    outlier_cost: float,
     component: np.ndarray,
-    truths: int,
-    radius: float,
+    number: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Solve some components: a block matrix with some of them in each block.
 
     Args:
-        truth (np.ndarray): Of each edge, the number of the annotated pixel.
-        predicted (np.ndarray): That of the predicted pixel.
-        distance (np.ndarray): How far they are apart, in units.
-        component (np.ndarray): The component of each vertex, annotated pixels before predicted ones.
-        truths (int): How many annotated pixels there are.
-        radius (float): The largest distance.
+        predicted (np.ndarray): Of each edge, the number of the predicted pixel.
+        truth (np.ndarray): That of the annotated pixel.
+        cost (np.ndarray): What it costs to match them.
+        outlier_cost (float): What it costs to leave a pair unmatched.
+        component (np.ndarray): The component of each vertex, predicted pixels before annotated ones.
+        number (int): How many predicted pixels there are.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: The numbers of matched pixels, annotated and predicted, in pairs.
+        tuple[np.ndarray, np.ndarray]: The numbers of matched pixels, predicted and annotated, in pairs.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-    ends = np.stack([truth, truths + predicted])
+    ends = np.stack([predicted, number + truth])
     alive = np.zeros(len(component), bool)
     alive[ends] = True
     vertices = np.flatnonzero(alive)
-    sizes = np.bincount(
-        2 * component[vertices] + (vertices >= truths), minlength=2 * component.max() + 2
-    )
+    owner = component[vertices]
+    sizes = np.bincount(2 * owner + (vertices >= number), minlength=2 * owner.max() + 2)
     sizes = sizes.reshape(-1, 2)
     # The smaller side are the rows: the fewer find no partner, the less is searched in vain.
     row_side, rows = sizes.argmin(1), sizes.min(1)
-    order = np.argsort(-rows, kind='stable')
+    largest_first = np.argsort(-rows, kind='stable')
     block = np.empty(len(rows), int)
-    block[order] = (rows[order].cumsum() - rows[order]) // ROWS
-    block = np.unique(block[component[vertices]], return_inverse=True)[1]
+    block[largest_first] = (rows[largest_first].cumsum() - rows[largest_first]) // ROWS
+    block = np.unique(block[owner], return_inverse=True)[1]
 
-    is_row = (vertices >= truths) == row_side[component[vertices]]
-    number = np.empty(len(component), int)
+    is_row = (vertices >= number) == row_side[owner]
+    place = np.empty(len(component), int)
     sides, starts = [], []
     for side in (is_row, ~is_row):
         index = np.flatnonzero(side)
         index = index[np.argsort(block[index], kind='stable')]
-        number[vertices[index]] = np.arange(len(index))
+        place[vertices[index]] = np.arange(len(index))
         sides.append(vertices[index])
         starts.append(np.searchsorted(block[index], np.arange(block.max() + 2)))
-    swap = row_side[component[truth]]
-    row, column = number[np.where(swap, ends[::-1], ends)]
-    # Behind the columns of a block comes an outlier a row of it.
-    block_of = np.searchsorted(starts[0], np.arange(len(sides[0])), side='right') - 1
+    row, column = place[np.where(row_side[component[predicted]], ends[::-1], ends)]
+    # Behind the columns of a block comes an outlier for each row of it.
+    every = np.arange(len(sides[0]))
+    block_of = np.searchsorted(starts[0], every, side='right') - 1
     column = column + starts[0][block_of[row]]
-    outlier = np.arange(len(sides[0])) + starts[1][block_of + 1]
-    total = len(sides[0]) + len(sides[1])
-    costs = _costs(distance, predicted, len(component) - truths, len(outlier), radius)
+    outlier = every + starts[1][block_of + 1]
     graph = csr_array(
-        (np.append(*costs), (np.append(row, np.arange(len(outlier))), np.append(column, outlier))),
-        shape=(len(outlier), total),
+        (
+            np.append(cost, np.full(len(every), outlier_cost)),
+            (np.append(row, every), np.append(column, outlier)),
+        ),
+        shape=(len(every), len(sides[0]) + len(sides[1])),
     )
-    chosen = np.empty(len(outlier), int)
-    for k, (first, last) in enumerate(pairwise(starts[0])):
-        left, right = int(starts[1][k] + first), int(starts[1][k + 1] + last)
-        inside = slice(graph.indptr[first], graph.indptr[last])
+    chosen = np.empty(len(every), int)
+    for k, (first, last) in enumerate(pairwise(starts[0].tolist())):
+        left, right = int(starts[1][k]) + first, int(starts[1][k + 1]) + last
+        inside = slice(int(graph.indptr[first]), int(graph.indptr[last]))
         part = csr_array(
             (
                 graph.data[inside],
                 graph.indices[inside] - left,
-                graph.indptr[first : last + 1] - int(inside.start),
+                graph.indptr[first : last + 1] - inside.start,
             ),
             shape=(last - first, right - left),
         )
@@ -284,4 +298,4 @@ def _solve(
     column = chosen - starts[0][block_of]
     matched = column < starts[1][block_of + 1]
     pairs = np.sort([sides[0][matched], sides[1][column[matched]]], axis=0)
-    return pairs[0], pairs[1] - truths
+    return pairs[0], pairs[1] - number

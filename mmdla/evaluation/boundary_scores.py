@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..utils.boundaries import read_annotations, read_boundary_map
+from ..utils.boundaries import check_boundary_map, read_annotations, read_boundary_map
 from .boundary_matching import match_thresholds
 from .edge_nms import edge_nms
 from .thinning import thin_at_thresholds
@@ -53,10 +53,12 @@ def count_boundaries(
         summed over annotators; predicted pixels that some annotator's matching uses, and all of them.
 
     Raises:
-        ValueError: If map and annotations differ in size, or an argument is impossible.
+        ValueError: If the map is none, the annotations differ from it in size, or an argument is
+            impossible.
     """
-    probability = np.asarray(probability, float)
-    if probability.ndim != 2 or annotations.ndim != 3 or annotations.shape[1:] != probability.shape:
+    probability = check_boundary_map(np.asarray(probability), 'probability')
+    annotations = np.asarray(annotations, bool)
+    if annotations.ndim != 3 or annotations.shape[1:] != probability.shape:
         raise ValueError(
             f'the map is of shape {probability.shape} and the annotations are of shape '
             f'{annotations.shape}: they must be (H, W) and (annotators, H, W)'
@@ -102,7 +104,10 @@ def count_image(
             f'{name}: the boundary map is of size {probability.shape} and {annotations} of size '
             f'{truth.shape[1:]}; maps must be of the size of the original image'
         )
-    return count_boundaries(probability, truth, **settings)
+    try:
+        return count_boundaries(probability, truth, **settings)
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from error
 
 
 def counting_pool(processes: int) -> ProcessPoolExecutor:
@@ -134,9 +139,9 @@ def best_point(
 ) -> tuple[float, float, float, float]:
     """Threshold, recall, precision and F where F is largest, also between neighbouring thresholds.
 
-    There recall and precision are interpolated linearly, in hundred steps, as by the official code.
+    There recall and precision are interpolated linearly, at a hundred points, as by the official code.
     """
-    share = np.linspace(0, 1, 101)[:-1]
+    share = np.linspace(0, 1, 100)[:-1]
 
     def between(values: np.ndarray) -> np.ndarray:
         steps = values[:-1, None] * (1 - share) + values[1:, None] * share

@@ -62,17 +62,22 @@ def _read_mat(path: Path) -> list[np.ndarray]:
     if 'groundTruth' not in names:
         raise BoundaryFileError(f'{path}: must hold a cell array groundTruth, but holds {names}')
     maps = []
-    for number, cell in enumerate(np.asarray(content['groundTruth'], object).flat):
-        if getattr(cell, 'dtype', None) is None or 'Boundaries' not in (cell.dtype.names or ()):
-            raise BoundaryFileError(f'{path}: groundTruth{{{number + 1}}} has no field Boundaries')
-        boundaries = cell['Boundaries'].flat[0]
+    for number, cell in enumerate(np.atleast_1d(content['groundTruth']).flat, start=1):
+        # a cell array of structs, or a struct array
+        if 'Boundaries' not in (getattr(getattr(cell, 'dtype', None), 'names', None) or ()):
+            raise BoundaryFileError(f'{path}: groundTruth{{{number}}} has no field Boundaries')
+        boundaries = cell['Boundaries']
+        if isinstance(cell, np.ndarray):
+            boundaries = boundaries.flat[0] if boundaries.size else boundaries
         if hasattr(boundaries, 'toarray'):  # stored sparse
             boundaries = boundaries.toarray()
-        if boundaries.ndim != 2 or not boundaries.size:
+        if boundaries.ndim != 2 or not boundaries.size or boundaries.dtype.kind not in 'biuf':
             raise BoundaryFileError(
-                f'{path}: groundTruth{{{number + 1}}}.Boundaries must be an image, but is of shape '
-                f'{boundaries.shape}'
+                f'{path}: groundTruth{{{number}}}.Boundaries must be an image of numbers, but is of '
+                f'shape {boundaries.shape} and type {boundaries.dtype}'
             )
+        if not np.isfinite(boundaries).all():
+            raise BoundaryFileError(f'{path}: groundTruth{{{number}}}.Boundaries has NaN or infinity')
         maps.append(boundaries != 0)
     if not maps:
         raise BoundaryFileError(f'{path}: groundTruth is empty, it must have a cell an annotator')
@@ -80,12 +85,12 @@ def _read_mat(path: Path) -> list[np.ndarray]:
 
 
 def _read_label_png(path: Path) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
             labels = np.asarray(image)
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # so does Pillow
         raise BoundaryFileError(f'{path}: not readable as a PNG: {error}') from error
     if labels.ndim != 2:
         raise BoundaryFileError(
@@ -117,6 +122,8 @@ def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
             values = np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise BoundaryFileError(f'{path}: not readable as .npy: {error}') from error
+        if not isinstance(values, np.ndarray):
+            raise BoundaryFileError(f'{path}: is an archive of arrays, .npz; must be one array, .npy')
         return check_boundary_map(values, str(path))
     if path.suffix.lower() != '.png':
         raise BoundaryFileError(f'{path}: a boundary map must be a .png or .npy file')
@@ -191,14 +198,17 @@ def _find(folder: Path, suffixes: tuple[str, ...], folders: bool) -> dict[str, P
     """Files of a folder by stem, and folders in it by name.
 
     Raises:
-        ValueError: If there are none, or two of one name.
+        ValueError: If there are none, two of one name, or folders where none are wanted.
     """
     if not folder.is_dir():
         raise ValueError(f'{folder} is no folder')
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        wanted = folders if path.is_dir() else path.suffix.lower() in suffixes
-        if not wanted or path.name.startswith('.'):
+        if path.name.startswith('.'):
+            continue
+        if path.is_dir() and not folders:
+            raise ValueError(f'{path} is a folder: maps must lie in {folder} itself')
+        if not path.is_dir() and path.suffix.lower() not in suffixes:
             continue
         name = path.name if path.is_dir() else path.stem
         if name in found:

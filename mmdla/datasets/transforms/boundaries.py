@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import cv2
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.datasets.transforms import Resize
@@ -118,18 +117,11 @@ class ThinReflectRotate(ReflectRotate):
         ValueError: In rotating, if labels are other than 0 to 100 and 255.
     """
 
-    def transform(self, results: dict) -> dict:
-        """Rotate ``img`` and the labels in ``seg_fields``."""
-        rotate, degree = self.generate_degree()
-        if not rotate:
-            return results
-        results['img'] = mmcv.imrotate(results['img'], degree, border_mode='reflect_101')
-        for key in results.get('seg_fields', []):
-            height, width = results[key].shape
-            # as mmcv turns the image: about the middle pixel's centre, clockwise
-            matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -degree, 1)
-            results[key] = move_lines(results[key], matrix, (height, width), self.seg_pad_val)
-        return results
+    def _rotate_labels(self, labels: np.ndarray, degree: float) -> np.ndarray:
+        height, width = labels.shape
+        # as mmcv turns the image: about the middle pixel's centre, clockwise
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -degree, 1)
+        return move_lines(labels, matrix, (height, width), self.seg_pad_val)
 
 
 @TRANSFORMS.register_module()

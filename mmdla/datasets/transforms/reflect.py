@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import mmcv
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.datasets.transforms import RandomRotate
 from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
@@ -36,10 +37,11 @@ class ReflectRotate(RandomRotate):
             return results
         results['img'] = mmcv.imrotate(results['img'], degree, border_mode='reflect_101')
         for key in results.get('seg_fields', []):
-            results[key] = mmcv.imrotate(
-                results[key], degree, border_value=self.seg_pad_val, interpolation='nearest'
-            )
+            results[key] = self._rotate_labels(results[key], degree)
         return results
+
+    def _rotate_labels(self, labels: np.ndarray, degree: float) -> np.ndarray:
+        return mmcv.imrotate(labels, degree, border_value=self.seg_pad_val, interpolation='nearest')
 
     def __repr__(self) -> str:
         return (
