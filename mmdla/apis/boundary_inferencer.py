@@ -212,8 +212,10 @@ def read_image(image: Image) -> np.ndarray:
         ValueError: If it is no such image; the message names it.
     """
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f'image of shape {image.shape}: must be (H, W, 3), BGR')
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(
+                f'image of shape {image.shape} and type {image.dtype}: must be (H, W, 3), BGR, uint8'
+            )
         return image
     try:
         values = mmcv.imread(str(image))

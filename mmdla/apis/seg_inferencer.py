@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
 from mmseg.registry import DATASETS
 from mmseg.utils import get_classes, get_palette
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoints import (
     SEGMENTATION_NETWORKS,
@@ -107,7 +107,22 @@ class SegInferencer(MMSegInferencer):
                 f'{self._source}: none of its parameters is one of the model, {type(model).__name__} '
                 f'with {type(model.backbone).__name__}'
             )
+        self._check_shapes(model, state_dict)
         if not {'dataset_meta', 'CLASSES'} & meta.keys():
             dataset = cfg.test_dataloader.dataset
             meta['dataset_meta'] = DATASETS.get(dataset.type).METAINFO | dataset.get('metainfo', {})
         super()._load_weights_to_model(model, dict(meta=meta, state_dict=state_dict), cfg)
+
+    def _check_shapes(self, model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+        """Raise CheckpointError unless each parameter of the model is there, in its shape."""
+        given = {name.removeprefix('module.'): value.shape for name, value in state_dict.items()}
+        wrong = [
+            f'{name} (is {tuple(given[name])}, must be {tuple(value.shape)})'
+            if name in given
+            else f'{name} (missing)'
+            for name, value in model.state_dict().items()
+            if given.get(name) != value.shape and not name.endswith('num_batches_tracked')
+        ]
+        if wrong:
+            shown = ', '.join(wrong[:3]) + (f' and {len(wrong) - 3} more' if len(wrong) > 3 else '')
+            raise CheckpointError(f'{self._source}: of another network than the model; {shown}')

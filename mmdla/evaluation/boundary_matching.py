@@ -23,7 +23,7 @@ import numpy as np
 UNIT = 1_000_000  # parts of a pixel in which distances count
 OUTLIER_COST = 100  # times the radius: what leaving a pair unmatched costs
 # Rows a call of the solver, whose time grows with rows x columns, and with the number of calls.
-ROWS = 300
+ROWS = 240
 
 
 def match_boundaries(
@@ -119,8 +119,8 @@ class _Pairs:
     """Annotated pixels and the pixels within the radius of them, sorted by the latter.
 
     Of each pair: ``pixel``, its flat index; ``truth``, the number of the annotated pixel among those
-    of all annotations; ``vertex``, the pixel once for each annotation; ``distance``, in units. The pairs
-    of a pixel begin at ``first[pixel]``. Only pixels that are ``wanted``.
+    of all annotations; ``vertex``, the pixel once for each annotation; ``distance``, in units. Those of
+    a pixel begin at ``first[pixel]``. Only pixels that are ``wanted``.
     """
 
     def __init__(self, annotations: np.ndarray, radius: float, wanted: np.ndarray):
@@ -270,11 +270,12 @@ def _solve(
         sides.append(vertices[index])
         starts.append(np.searchsorted(block[index], np.arange(block.max() + 2)))
     row, column = place[np.where(row_side[component[predicted]], ends[::-1], ends)]
-    # Behind the columns of a block comes an outlier for each row of it.
+    # Before the columns of a block comes an outlier for each row of it: SciPy asks first whether all
+    # rows can be matched, and the first column of each answers that.
     every = np.arange(len(sides[0]))
     block_of = np.searchsorted(starts[0], every, side='right') - 1
-    column = column + starts[0][block_of[row]]
-    outlier = every + starts[1][block_of + 1]
+    column = column + starts[0][block_of[row] + 1]
+    outlier = every + starts[1][block_of]
     graph = csr_array(
         (
             np.append(cost, np.full(len(every), outlier_cost)),
@@ -295,7 +296,7 @@ def _solve(
             shape=(last - first, right - left),
         )
         chosen[first:last] = min_weight_full_bipartite_matching(part)[1] + left
-    column = chosen - starts[0][block_of]
-    matched = column < starts[1][block_of + 1]
+    column = chosen - starts[0][block_of + 1]
+    matched = column >= starts[1][block_of]
     pairs = np.sort([sides[0][matched], sides[1][column[matched]]], axis=0)
     return pairs[0], pairs[1] - number

@@ -9,6 +9,8 @@ import numpy as np
 # Neighbours x1 ... x8, counter-clockwise from the right.
 NEIGHBOURS = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 
+CHUNK = 8192  # pixels at a time, so that what is computed of them stays in the cache
+
 
 def thin_at_thresholds(probability: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
     r"""Binarize a map at each threshold, :math:`p \ge t`, and thin it until nothing changes.
@@ -64,8 +66,12 @@ def _thin(words: np.ndarray) -> None:
     half = 0
     while len(candidates):
         # x[k] is x_(k+1) of the docstring; half a turn on in the second half-step
-        x = [flat[candidates + offset] for offset in np.roll(offsets, -half)]
-        gone = flat[candidates] & _removable(x)
+        turned = np.roll(offsets, -half)
+        gone = np.empty(len(candidates), np.uint64)
+        for first in range(0, len(candidates), CHUNK):
+            some = candidates[first : first + CHUNK]
+            x = [flat[some + offset] for offset in turned]
+            gone[first : first + CHUNK] = flat[some] & _removable(x)
         found = gone != 0
         before, changed = changed, candidates[found]
         flat[changed] &= ~gone[found]

@@ -39,11 +39,16 @@ def draw_precision_recall(
         # where nothing is predicted there is no precision
         drawn = (recall > 0) | (precision > 0)
         (line,) = axes.plot(
-            recall[drawn], precision[drawn], label=f'{name}, F = {f:.3f}', linewidth=1.8
+            recall[drawn], precision[drawn], label=f'{_plain(name)}, F = {f:.3f}', linewidth=1.8
         )
         axes.plot(r, p, 'o', color=line.get_color(), markersize=6)
     for name, (r, p) in points.items():
-        axes.plot(r, p, 'D', markersize=6, label=f'{name}, F = {2 * r * p / (r + p):.3f}')
+        axes.plot(r, p, 'D', markersize=6, label=f'{_plain(name)}, F = {2 * r * p / (r + p):.3f}')
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel='recall', ylabel='precision', aspect='equal')
     axes.legend(loc='lower left', framealpha=0.9)
     figure.savefig(path, dpi=120)
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib takes for no formula."""
+    return name.replace('$', r'\$')

@@ -16,6 +16,7 @@ from mmengine.config import Config
 
 from mmdla.apis import BoundaryInferencer
 from mmdla.apis.boundary_inferencer import name_images, overlay
+from mmdla.checkpoints import CheckpointError
 from mmdla.engine.setup import build_model
 from mmdla.utils.boundaries import read_boundary_map
 
@@ -70,6 +71,21 @@ def probability(inferencer, image: np.ndarray) -> np.ndarray:
         logits = inferencer.model(torch.from_numpy(x).permute(2, 0, 1)[None], mode='tensor')
     full = F.interpolate(logits, image.shape[:2], mode='bilinear', align_corners=False)
     return full.softmax(1)[0, 1].numpy()
+
+
+@pytest.mark.parametrize('name', ['dla34_bsds500', 'dla34-4s_bsds500', 'dla102_bsds500'])
+def test_weights_of_another_network(weights, name):
+    with pytest.raises(CheckpointError, match=r'of another network than the model; .*missing.*more'):
+        BoundaryInferencer(name, weights, device='cpu')
+
+
+@pytest.mark.parametrize(
+    'array', [np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8), np.zeros((0, 9, 3), np.uint8)]
+)
+def test_arrays_that_are_no_images(weights, array):
+    inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
+    with pytest.raises(ValueError, match='uint8'):
+        inferencer(array)
 
 
 def test_by_name_and_by_path_alike(weights, image, folder):

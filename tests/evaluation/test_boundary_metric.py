@@ -117,7 +117,22 @@ def test_metric_in_processes_and_again(files):
     metric.process({}, broken)
     with pytest.raises(ValueError, match=r'b\.jpg.*\(7, 8\).*\(40, 50\)'):
         metric.evaluate(3)
-    assert metric._pool is None
+    metric.process({}, samples(files))
+    assert metric.evaluate(3) == found
+
+
+def test_what_fails_in_a_process_fails_soon(files):
+    metric = BoundaryMetric(thresholds=2, jobs=1)
+    broken = {**samples(files)[0], 'seg_map_path': 'nowhere.mat'}
+    with pytest.raises(FileNotFoundError, match='nowhere'):
+        metric.process({}, [broken] * 100)
+
+
+def test_a_network_that_diverged_is_no_detector(files):
+    broken = samples(files)[1]
+    broken['seg_logits']['data'][0, 3, 4] = float('nan')
+    with pytest.raises(ValueError, match=r'b\.jpg.*from nan|b\.jpg.*nan'):
+        BoundaryMetric().process({}, [broken])
 
 
 def test_two_classes_are_softmaxed(files):
@@ -223,6 +238,24 @@ def spoil(case: str, maps, truths) -> None:
             path.unlink()
     elif case == 'twice':
         write_boundary_map(maps / 'a.png', np.zeros((40, 50)))
+    elif case == 'folder':
+        (maps / 'more').mkdir()
+    elif case == 'npz':
+        np.savez(maps / 'a.npz', np.zeros((40, 50)))
+        (maps / 'a.npz').replace(maps / 'a.npy')
+    elif case == 'mat with nan':
+        write_mat(truths / 'a.mat', np.zeros((40, 50)))
+        cells = np.empty((1, 1), object)
+        cells[0, 0] = dict(Boundaries=np.full((40, 50), np.nan))
+        savemat(truths / 'a.mat', dict(groundTruth=cells))
+    elif case == 'mat of cells':
+        cells = np.empty((1, 1), object)
+        cells[0, 0] = dict(Boundaries=np.full((40, 50), 'a', object))
+        savemat(truths / 'a.mat', dict(groundTruth=cells))
+    elif case == 'damaged label':
+        data = bytearray((truths / 'c.png').read_bytes())
+        data[30:40] = b'0123456789'
+        (truths / 'c.png').write_bytes(data)
     elif case == 'no png':
         (maps / 'c.png').write_bytes(b'nothing')
 
@@ -244,6 +277,11 @@ def spoil(case: str, maps, truths) -> None:
         ('annotators differ', r'b: its annotations differ in size'),
         ('no annotator', r'b: the folder holds no PNG'),
         ('twice', r'a\.npy and .*a\.png are of one image|a\.png and .*a\.npy are of one image'),
+        ('folder', r'more is a folder: maps must lie in'),
+        ('npz', r'a\.npy: is an archive of arrays'),
+        ('mat with nan', r'a\.mat: groundTruth\{1\}\.Boundaries has NaN'),
+        ('mat of cells', r'a\.mat: groundTruth\{1\}\.Boundaries must be an image of numbers'),
+        ('damaged label', r'c\.png: not readable as a PNG'),
         ('no png', r'c\.png: not readable as a PNG'),
     ],
 )
@@ -273,6 +311,8 @@ def test_tool_lists_every_problem(files, run_tool):
         ('--jobs', 0),
         ('--reference', 'A=1.5,0.2'),
         ('--reference', 'nothing'),
+        ('--reference', '=0.5,0.5'),
+        ('--reference', 'maps=0.5,0.5'),
     ],
 )
 def test_tool_refuses_arguments(files, run_tool, arguments):

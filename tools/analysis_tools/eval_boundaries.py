@@ -78,7 +78,7 @@ def check(pairs: dict[str, tuple[Path, Path]]) -> None:
     for map_path, truth_path in pairs.values():
         try:
             size, wanted = read_boundary_map(map_path).shape, read_annotations(truth_path).shape[1:]
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             problems.append(str(error))
             continue
         if size != wanted:
@@ -90,13 +90,16 @@ def check(pairs: dict[str, tuple[Path, Path]]) -> None:
 
 def count_all(pairs: dict[str, tuple[Path, Path]], settings: dict, jobs: int) -> dict[str, np.ndarray]:
     """The counts of all images by name, with a progress bar."""
+    jobs = min(jobs, len(pairs))
     arguments = (*zip(*pairs.values()), pairs, [settings] * len(pairs))
     with counting_pool(jobs) if jobs > 1 else nullcontext() as pool:
         counts = (pool.map if pool else map)(count_image, *arguments)
         return dict(zip(pairs, track_iter_progress((counts, len(pairs)))))
 
 
-def references(given: list[str]) -> tuple[dict[str, np.ndarray], dict[str, tuple[float, float]]]:
+def references(
+    given: list[str], own: str
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[float, float]]]:
     """Curves and points to draw beside.
 
     Raises:
@@ -105,15 +108,20 @@ def references(given: list[str]) -> tuple[dict[str, np.ndarray], dict[str, tuple
     curves, points = {}, {}
     for text in given:
         name, _, what = text.partition('=')
+        if name in ('', own, *curves, *points):
+            raise ValueError(f'--reference {text}: its name must be one that no other curve has')
         try:
             if Path(what).is_file():
-                curves[name] = np.array(json.loads(Path(what).read_text())['thresholds'], float)[:, :3]
+                curve = np.array(json.loads(Path(what).read_text())['thresholds'], float)
+                if curve.ndim != 2 or curve.shape[1] != 4:
+                    raise ValueError
+                curves[name] = curve
             else:
                 recall, precision = (float(value) for value in what.split(','))
                 if not (0 < recall <= 1 and 0 < precision <= 1):
                     raise ValueError
                 points[name] = (recall, precision)
-        except (ValueError, KeyError, IndexError):
+        except (ValueError, KeyError, TypeError):
             raise ValueError(
                 f'--reference {text}: must be NAME=RECALL,PRECISION, both above 0 and up to 1, or '
                 'NAME=FILE with the scores.json of another evaluation'
@@ -125,7 +133,6 @@ def write(out: Path, scores: BoundaryScores, settings: dict, name: str, beside: 
     """Write the tables and the plot."""
     from mmdla.visualization.precision_recall import draw_precision_recall
 
-    out.mkdir(parents=True, exist_ok=True)
     summary, curve, images = scores.summary(), scores.curve(), scores.images()
     content = dict(
         summary=summary,
@@ -156,13 +163,16 @@ def main() -> None:
         sys.exit(f'{TOOL}: --max-dist {args.max_dist} must be a share of the diagonal, from 0 to 1')
     if args.out is not None and (args.out.is_file() or (args.out.is_dir() and any(args.out.iterdir()))):
         sys.exit(f'{TOOL}: {args.out} holds something already; choose another --out')
+    name = args.name or args.predictions.resolve().name
     try:
-        beside = references(args.reference)
+        beside = references(args.reference, name)
         pairs = pair_boundary_files(args.predictions, args.annotations)
         check(pairs)
+        if args.out is not None:
+            args.out.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         counts = count_all(pairs, settings, args.jobs)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f'{TOOL}: {error}')
     scores = BoundaryScores.of(counts)
     print(
@@ -177,7 +187,7 @@ def main() -> None:
         f'{s["precision"]:.4f})\nOIS {s["OIS"]:.4f}\nAP  {s["AP"]:.4f}\nR50 {s["R50"]:.4f}'
     )
     if args.out is not None:
-        write(args.out, scores, settings, args.name or args.predictions.resolve().name, beside)
+        write(args.out, scores, settings, name, beside)
         print(f'Written: {args.out}')
 
 

@@ -101,8 +101,12 @@ def from_json(path: Path, lists: list) -> tuple[dict[str, list[str]], Callable]:
     splits: dict[str, list[str]] = {}
     for name, (split, _) in sorted(images.items()):
         splits.setdefault(split, []).append(name)
+    if len(images) < len(data['images']):
+        print(f'{len(data["images"]) - len(images)} images of {path} have no boundaries: left out')
     if not splits or not set(splits) <= set(SPLITS):
-        raise ValueError(f'{path} has images of phase {list(splits)}: must be of {", ".join(SPLITS)}')
+        raise ValueError(
+            f'{path} has boundaries of phases {sorted(splits)}: must be of {", ".join(SPLITS)}'
+        )
     for names in splits.values():
         _check_names(names, path)
 
