@@ -1,9 +1,8 @@
 """How fast boundaries are evaluated: `benchmark_boundaries.py PRED_DIR GT_DIR`, as eval_boundaries.py.
 
-Counts the same images three ways, in turn: every threshold and annotator by itself, in one call of
-SciPy's solver (plain); the same, with pixels that have none in reach left out before; and as the metric
-does it, in one process and in several. Prints the times, their ratios, and whether all counts are the
-same.
+Counts the same images in turn: every threshold and annotator by itself, in one call of SciPy's solver
+(plain); and as the metric does it, in one process and in several. Prints the times, their ratios, and
+whether all counts are the same.
 """
 
 from __future__ import annotations
@@ -40,16 +39,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def plain(prediction: Path, annotations: Path, thresholds: int, nms: bool, reach: bool) -> np.ndarray:
+def plain(prediction: Path, annotations: Path, thresholds: int, nms: bool) -> np.ndarray:
     """The counts of one image, every threshold and annotator by itself."""
-    from scipy.ndimage import distance_transform_edt
-
     probability, truths = read_boundary_map(prediction), read_annotations(annotations)
     probability = edge_nms(probability) if nms else probability
     radius = MAX_DIST * float(np.hypot(*probability.shape))
-
-    def near(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return values & (distance_transform_edt(~others) <= radius) if others.any() else others
 
     counts = []
     for threshold in threshold_values(thresholds):
@@ -57,8 +51,7 @@ def plain(prediction: Path, annotations: Path, thresholds: int, nms: bool, reach
         used = np.zeros_like(values)
         found = 0
         for truth in truths:
-            pair = (near(values, truth), near(truth, values)) if reach else (values, truth)
-            right, matched = match_boundaries(*pair, radius)
+            right, matched = match_boundaries(values, truth, radius)
             used |= right
             found += matched.sum()
         counts.append([found, truths.sum(), used.sum(), values.sum()])
@@ -87,13 +80,12 @@ def main() -> None:
     settings = dict(thresholds=args.thresholds, max_dist=MAX_DIST, nms=args.nms)
     tasks = [(*files, name, settings) for name, files in pairs]
 
-    def one_by_one(reach: bool) -> list[np.ndarray]:
+    def one_by_one() -> list[np.ndarray]:
         files = track_iter_progress([files for _, files in pairs])
-        return [plain(*f, args.thresholds, args.nms, reach) for f in files]
+        return [plain(*f, args.thresholds, args.nms) for f in files]
 
     rows = {
-        'plain': timed('plain', lambda: one_by_one(False)),
-        'plain, pixels in reach only': timed('plain, pixels in reach only', lambda: one_by_one(True)),
+        'plain': timed('plain', one_by_one),
         'mmdla, 1 process': timed(
             'mmdla, 1 process', lambda: [count_image(*task) for task in track_iter_progress(tasks)]
         ),
