@@ -56,5 +56,6 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type=dataset_type, data_root=data_root, split='test', pipeline=test_pipeline),
 )
-val_evaluator = dict(type='mmdla.BoundaryMetric', thresholds=9)  # quick; the protocol has 99
-test_evaluator = dict(type='mmdla.BoundaryMetric')
+# Quick: the protocol has 99 thresholds. Counted by processes of its own.
+val_evaluator = dict(type='mmdla.BoundaryMetric', thresholds=9, jobs=4)
+test_evaluator = dict(type='mmdla.BoundaryMetric', jobs=4)
