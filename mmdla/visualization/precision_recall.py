@@ -26,11 +26,9 @@ def draw_precision_recall(
 
     figure = Figure(figsize=(5.5, 5.5), layout='constrained')
     axes = figure.subplots()
-    recall = np.linspace(0.001, 1, 500)
     for f in np.arange(0.1, 1, 0.1):
-        precision = f * recall / np.maximum(2 * recall - f, 1e-9)
-        seen = (2 * recall > f) & (precision <= 1)
-        axes.plot(recall[seen], precision[seen], color='0.85', linewidth=0.8, zorder=0)
+        recall = np.linspace(f / (2 - f), 1, 200)  # from a precision of 1 on
+        axes.plot(recall, f * recall / (2 * recall - f), color='0.85', linewidth=0.8, zorder=0)
         axes.annotate(f'{f:.1f}', (1, f / (2 - f)), (3, 0), textcoords='offset points', color='0.6',
                       fontsize=8, va='center', annotation_clip=False)  # fmt: skip
     for name, curve in curves.items():
