@@ -10,7 +10,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from ..registry import DATASETS
-from ..utils.data_checks import DataFolderError, advice_on, check_pairs
+from ..utils.data_checks import DataFolderError, advice_on, check_pairs, data_infos
 
 SPLITS = {'train': ('train',), 'val': ('val',), 'test': ('test',), 'trainval': ('train', 'val')}
 
@@ -47,14 +47,8 @@ class BoundaryDataset(BaseSegDataset):
 
     def load_data_list(self) -> list[dict]:
         """Images and annotations, split after split, in order of name or of the list."""
-        common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
-        data_list = []
-        for image, annotation in self.pairs(**self.folders):
-            info = dict(img_path=str(image), seg_fields=[], **common)
-            if annotation is not None:
-                info['seg_map_path'] = str(annotation)
-            data_list.append(info)
-        return data_list
+        pairs = self.pairs(**self.folders)
+        return data_infos(pairs, label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
 
 
 @DATASETS.register_module()
@@ -136,7 +130,7 @@ class BSDS500Dataset(BoundaryDataset):
                 cls.__name__,
                 data_root,
                 *folders,
-                (img_suffix,) if isinstance(img_suffix, str) else img_suffix,
+                img_suffix,
                 seg_map_suffix,
             )
         return found

@@ -8,7 +8,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from ..registry import DATASETS
-from ..utils.data_checks import check_pairs
+from ..utils.data_checks import check_pairs, data_infos
 
 
 @DATASETS.register_module()
@@ -58,20 +58,12 @@ class CamVidDataset(BaseSegDataset):
         """Images and labels, in order of name."""
         if self.ann_file:
             return super().load_data_list()
-        suffixes = (self.img_suffix,) if isinstance(self.img_suffix, str) else self.img_suffix
         pairs = check_pairs(
             type(self).__name__,
             self.data_root,
             self.data_prefix['img_path'],
             self.data_prefix.get('seg_map_path'),
-            suffixes,
+            self.img_suffix,
             self.seg_map_suffix,
         )
-        common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
-        data_list = []
-        for image, labels in pairs:
-            info = dict(img_path=str(image), seg_fields=[], **common)
-            if labels is not None:
-                info['seg_map_path'] = str(labels)
-            data_list.append(info)
-        return data_list
+        return data_infos(pairs, label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)

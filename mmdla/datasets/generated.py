@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
-from ..utils.data_checks import DataFolderError
+from ..utils.data_checks import DataFolderError, new_folder
 
 
 def generate_once(
@@ -60,15 +58,9 @@ def generate_once(
     with FileLock(f'{root}.lock'):
         if is_there():
             return root
-        parts = Path(tempfile.mkdtemp(prefix=f'{root.name}.part-', dir=root.parent))
-        try:
+        with new_folder(root) as parts:
             draw(parts)
             (parts / manifest).write_text(json.dumps(recipe, indent=2) + '\n')
-            parts.chmod(0o755)
-            parts.rename(root)
-        except BaseException:
-            shutil.rmtree(parts, ignore_errors=True)
-            raise
     return root
 
 

@@ -80,6 +80,12 @@ class DataFolderError(FileNotFoundError):
     """A data set's folder is missing or incomplete; the message says how to mend it."""
 
 
+def holds_something(path: str | os.PathLike) -> bool:
+    """Whether there is a file, or a folder that is not empty."""
+    path = Path(path)
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
 @contextmanager
 def new_folder(root: str | os.PathLike) -> Iterator[Path]:
     """A folder to fill, which becomes ``root`` when that is done, and is removed if it fails.
@@ -96,7 +102,7 @@ def new_folder(root: str | os.PathLike) -> Iterator[Path]:
     root = Path(root)
 
     def check() -> None:
-        if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+        if holds_something(root):
             raise DataFolderError(f'{root} is there already: move it away, or name another folder')
 
     check()
@@ -126,7 +132,7 @@ def check_pairs(
     data_root: str | None,
     img_dir: str | os.PathLike,
     ann_dir: str | os.PathLike | None,
-    img_suffixes: Sequence[str],
+    img_suffix: str | Sequence[str],
     ann_suffix: str | Sequence[str],
 ) -> list[tuple[Path, Path | None]]:
     """Images of a folder with their label maps.
@@ -136,7 +142,7 @@ def check_pairs(
         data_root (str, optional): Its root, for the message.
         img_dir (str | PathLike): Folder of the images, searched recursively.
         ann_dir (str | PathLike, optional): Folder of the labels, built alike; none to not ask for any.
-        img_suffixes (Sequence[str]): What image names end in.
+        img_suffix (str | Sequence[str]): What image names end in.
         ann_suffix (str | Sequence[str]): What takes the suffix's place in the name of a label map; of
             several the first that is there. ``''`` stands for a folder.
 
@@ -146,6 +152,7 @@ def check_pairs(
     Raises:
         DataFolderError: If a folder is missing, holds no image, or an image has no label map.
     """
+    img_suffixes = (img_suffix,) if isinstance(img_suffix, str) else img_suffix
     advice = advice_on(dataset, data_root)
     for folder, what in ((img_dir, 'images'), (ann_dir, 'labels')):
         if folder is not None and not Path(folder).is_dir():
@@ -185,6 +192,15 @@ def check_pairs(
             f'is missing. {advice}'
         )
     return pairs
+
+
+def data_infos(pairs: Sequence[tuple[Path, Path | None]], **common) -> list[dict]:
+    """What mmseg's data sets keep of each image: its path, that of its labels, and what all share."""
+    return [
+        dict(img_path=str(image), seg_fields=[], **common)
+        | ({} if labels is None else dict(seg_map_path=str(labels)))
+        for image, labels in pairs
+    ]
 
 
 def check_config(cfg, splits: Sequence[str] = ('train', 'val')) -> None:

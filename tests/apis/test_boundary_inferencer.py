@@ -166,7 +166,9 @@ def test_what_is_wrong_is_said(weights, image, tmp_path, folder):
         inferencer(tmp_path / 'b.png')
     with pytest.raises(ValueError, match=r'notes\.txt: not readable as an image'):
         inferencer(folder / 'notes.txt')
-    with pytest.raises(ValueError, match=r'image of shape \(61, 83\) and type uint8: must be \(H, W, 3\), BGR'):
+    with pytest.raises(
+        ValueError, match=r'image of shape \(61, 83\) and type uint8: must be \(H, W, 3\), BGR'
+    ):
         inferencer(image[..., 0])
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='empty: the folder holds no image'):

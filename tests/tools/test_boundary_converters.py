@@ -127,7 +127,7 @@ def test_bsds_names_what_is_wrong(folder, run_tool, tmp_path):
 def test_bsds_archives_stay_inside(kind, run_tool, tmp_path):
     path = tmp_path / 'bad.tgz'
     names = dict(
-        absolute='/tmp/images/train/a.jpg', above='../images/train/a.jpg', link='images/train/a.jpg'
+        absolute='/images/train/a.jpg', above='../images/train/a.jpg', link='images/train/a.jpg'
     )
     with tarfile.open(path, 'w:gz') as tar:
         member = tarfile.TarInfo(names[kind])

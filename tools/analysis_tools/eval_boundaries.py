@@ -28,6 +28,7 @@ from mmdla.utils.boundaries import (
     read_boundary_map,
     report_problems,
 )
+from mmdla.utils.data_checks import holds_something
 
 TOOL = 'eval_boundaries'
 
@@ -161,7 +162,7 @@ def main() -> None:
         sys.exit(f'{TOOL}: --thresholds {args.thresholds} must be 1 or more')
     if not 0 < args.max_dist < 1:
         sys.exit(f'{TOOL}: --max-dist {args.max_dist} must be a share of the diagonal, from 0 to 1')
-    if args.out is not None and (args.out.is_file() or (args.out.is_dir() and any(args.out.iterdir()))):
+    if args.out is not None and holds_something(args.out):
         sys.exit(f'{TOOL}: {args.out} holds something already; choose another --out')
     name = args.name or args.predictions.resolve().name
     try:

@@ -16,6 +16,7 @@ from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
 from mmdla.utils.boundaries import write_boundary_map
+from mmdla.utils.data_checks import holds_something
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
@@ -51,7 +52,7 @@ def main() -> None:
         sys.exit(f'sobel_boundaries: --sigma {args.sigma} must be positive')
     if not args.images.is_dir():
         sys.exit(f'sobel_boundaries: {args.images} is no folder')
-    if args.out.is_file() or (args.out.is_dir() and any(args.out.iterdir())):
+    if holds_something(args.out):
         sys.exit(f'sobel_boundaries: {args.out} holds something already; choose another --out')
     paths = sorted(p for p in args.images.iterdir() if p.suffix.lower() in SUFFIXES)
     if not paths:
