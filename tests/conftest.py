@@ -10,6 +10,7 @@ import json
 import os
 import runpy
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -37,6 +38,34 @@ def free_port() -> str:
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         return str(s.getsockname()[1])
+
+
+RANKS = """
+import os, sys, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+torch.set_num_threads(1)
+dist.init_process_group('gloo')
+{steps}
+dist.barrier()
+dist.destroy_process_group()
+sys.stdout.flush()
+os._exit(0)  # gloo's threads may abort an interpreter that finalizes (PyTorch pull request 179291)
+"""
+
+
+def run_ranks(folder: Path, steps: str, *args: str, ranks: int = 2) -> str:
+    """Run Python statements in processes of one gloo group on the CPU; what they printed."""
+    script = folder / 'steps.py'
+    script.write_text(RANKS.format(steps=steps))
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', f'--nproc_per_node={ranks}',
+         f'--master_port={free_port()}', script, *args],
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1',
+             'CUDA_VISIBLE_DEVICES': '-1'},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def random_norms(module: torch.nn.Module) -> torch.nn.Module:

@@ -7,7 +7,7 @@ import argparse
 from mmengine.config import Config
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_arguments, build_runner, load_config
+from mmdla.engine.setup import add_arguments, build_runner, leave_group, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,6 +69,7 @@ def main() -> None:
     # This loop chooses a threshold on the validation data first.
     val_too = str(cfg.test_cfg.get('type', '')).endswith('ValThenTestLoop')
     build_runner(cfg, ('val', 'test') if val_too else ('test',)).test()
+    leave_group()
 
 
 if __name__ == '__main__':

@@ -6,7 +6,13 @@ import argparse
 import os.path as osp
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_arguments, build_runner, enable_amp, load_config
+from mmdla.engine.setup import (
+    add_arguments,
+    build_runner,
+    enable_amp,
+    leave_group,
+    load_config,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,6 +43,7 @@ def main() -> None:
     pictures = osp.join(runner.log_dir, 'vis_data', 'vis_image')
     if runner.rank == 0 and osp.isdir(pictures):
         print(f'Pictures (image, ground truth, prediction): {osp.relpath(pictures)}')
+    leave_group()
 
 
 if __name__ == '__main__':

@@ -101,6 +101,17 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
+def leave_group() -> None:
+    """Leave the process group, if there is one, once all its processes are done.
+
+    A process that ends without it may be aborted by the group's threads, and with it a job that was
+    finished.
+    """
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def on_cpu() -> bool:
     """Whether training runs on the CPU: no accelerator that mmengine would choose is there."""
     from mmengine.device import get_device

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, free_port, random_norms
+from conftest import random_norms, run_ranks
 from torch import nn
 
 from mmdla.models import DLA, DRN
@@ -247,11 +244,7 @@ def test_every_size(arch):
 
 
 DDP_STEPS = """
-import sys, torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 from mmdla.models import DRN
-torch.set_num_threads(1)
-dist.init_process_group('gloo')
 for arch in sys.argv[1:]:
     torch.manual_seed(0)
     model = DistributedDataParallel(DRN(arch))
@@ -270,16 +263,8 @@ for arch in sys.argv[1:]:
 
 
 def run_ddp(tmp_path, archs):
-    (tmp_path / 'steps.py').write_text(DDP_STEPS)
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
-    done = subprocess.run(
-        [*launch, f'--master_port={free_port()}', tmp_path / 'steps.py', *archs],
-        env=dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert [line.split()[1] for line in done.stdout.splitlines() if 'done' in line] == list(archs)
+    lines = run_ranks(tmp_path, DDP_STEPS, *archs).splitlines()
+    assert [line.split()[1] for line in lines if 'done' in line] == list(archs)
 
 
 def test_ddp(tmp_path):

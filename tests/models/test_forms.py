@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import free_port, random_norms
+from conftest import random_norms, run_ranks
 from mmengine.model import BaseModule
 from torch import nn
 
@@ -691,11 +687,7 @@ def test_aggregations_of_features_alone():
 # -- distributed ----------------------------------------------------------------------------------
 
 DDP_STEPS = """
-import sys, torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 from mmdla.models import DLA
-dist.init_process_group('gloo')
-torch.set_num_threads(1)
 for pair in sys.argv[1:]:
     form, block = pair.split(':')
     arch = dict(block=block, depths=(1, 1, 1, 2, 2, 1), channels=(8, 16, 64, 64, 64, 64))
@@ -713,13 +705,4 @@ for pair in sys.argv[1:]:
 def test_forms_and_blocks_under_ddp(pairs, tmp_path):
     """Two processes, odd sizes, no unused parameters."""
     pytest.importorskip('mmpretrain')
-    (tmp_path / 'steps.py').write_text(DDP_STEPS)
-    port = free_port()
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--nproc_per_node=2',
-         f'--master_port={port}', tmp_path / 'steps.py', *pairs],
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'},
-        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count('done') == 2 * len(pairs)
+    assert run_ranks(tmp_path, DDP_STEPS, *pairs).count('done') == 2 * len(pairs)

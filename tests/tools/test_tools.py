@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 pytest.importorskip('mmseg')
-from conftest import free_port
+from conftest import free_port, run_ranks
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -277,10 +277,7 @@ def test_two_machines(env, tmp_path):
 
 
 DDP_STEP = """
-import os, sys, torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 from mmdla.models import DLA
-dist.init_process_group('gloo')
 for arch in sys.argv[1:]:
     torch.manual_seed(0)
     model = DistributedDataParallel(DLA(arch))
@@ -290,14 +287,10 @@ for arch in sys.argv[1:]:
 """
 
 
-def test_every_architecture_under_ddp(env, tmp_path):
+def test_every_architecture_under_ddp(tmp_path):
     from mmdla.models import DLA
 
-    (tmp_path / 'step.py').write_text(DDP_STEP)
-    text = run(
-        sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--nproc_per_node=2',
-        f'--master_port={free_port()}', tmp_path / 'step.py', *DLA.arch_settings, env=env,
-    )  # fmt: skip
+    text = run_ranks(tmp_path, DDP_STEP, *DLA.arch_settings)
     assert text.count('done') == 2 * 12
 
 
