@@ -25,6 +25,9 @@ def parse_args() -> argparse.Namespace:
         '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU'
     )
     parser.add_argument('--compile', action='store_true', help='use torch.compile')
+    parser.add_argument(
+        '--channels-last', action='store_true', help='weights and maps in channels-last memory format'
+    )
     add_arguments(parser)
     return parser.parse_args()
 
@@ -37,6 +40,8 @@ def main() -> None:
         enable_amp(cfg.optim_wrapper)
     if args.compile:
         cfg.compile = cfg.get('compile') or True
+    if args.channels_last:
+        cfg.channels_last = True
     runner = build_runner(cfg, ('train', 'val') if cfg.get('val_cfg') else ('train',))
     runner.train()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, RUNNERS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
@@ -67,6 +67,27 @@ def build_model(cfg: Config, part: ConfigDict | None = None) -> nn.Module:
     return revert_sync_batchnorm(MODELS.build(part or cfg.model))
 
 
+def dataset_meta(cfg: Config, meta: Mapping) -> dict:
+    """Names of the classes and the like: what a checkpoint says, or else those of the test data's kind.
+
+    Args:
+        cfg (Config): The config.
+        meta (Mapping): The checkpoint's ``meta``.
+    """
+    if meta.get('dataset_meta'):
+        # Older files write them in capitals.
+        return {name.lower(): value for name, value in meta['dataset_meta'].items()}
+    if 'CLASSES' in meta:
+        return dict(classes=meta['CLASSES'])
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
+    if dataset is None:
+        return {}
+    with DATASETS.switch_scope_and_registry(cfg.get('default_scope', 'mmseg')) as registry:
+        kind = dataset.type
+        kind = registry.get(kind) if isinstance(kind, str) else kind
+    return getattr(kind, 'METAINFO', {}) | dataset.get('metainfo', {})
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config to train or test, as the shared arguments say.
 
@@ -89,16 +110,42 @@ def load_config(args: argparse.Namespace) -> Config:
 def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
     """The runner of a config, once its data are found and it fits the machine.
 
+    With ``channels_last = True`` in the config the model is in that memory format.
+
     Args:
         cfg (Config): Changed in place, see :func:`fit_to_machine`.
         splits (Sequence[str]): Data that will be read: ``'train'``, ``'val'``, ``'test'``.
 
     Raises:
         DataFolderError: If a data folder is missing or incomplete.
+        ValueError: If ``channels_last`` is no truth value, or the runner is not of a kind that can.
     """
+    channels_last = cfg.get('channels_last', False)
+    if not isinstance(channels_last, bool):
+        raise ValueError(f'channels_last={channels_last!r}: must be True or False')
+    kind = cfg.get('runner_type', 'Runner')
+    runner = RUNNERS.get(kind)
+    if channels_last and not (runner and issubclass(runner, Runner)):
+        raise ValueError(f"channels_last=True: needs runner_type='Runner', the config has {kind!r}")
     check_config(cfg, splits)
     fit_to_machine(cfg, cfg.launcher)
+    if channels_last:
+        return type(kind, (_ChannelsLast, runner), {}).from_cfg(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+class _ChannelsLast:
+    """Of a runner: its weights are channels-last, and so is what convolutions make of any input."""
+
+    def build_model(self, model) -> nn.Module:
+        # Before it is wrapped: DDP's buckets take the weights' strides.
+        return super().build_model(model).to(memory_format=torch.channels_last)
+
+    def _init_model_weights(self) -> None:
+        # Random numbers are drawn in the order of memory: so that they are those of any run.
+        self.model.to(memory_format=torch.contiguous_format)
+        super()._init_model_weights()
+        self.model.to(memory_format=torch.channels_last)
 
 
 def leave_group() -> None:

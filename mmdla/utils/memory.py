@@ -4,26 +4,75 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+
+class _Storages(TorchDispatchMode):
+    """The storages of what is computed within it, as long as they live, but for those given."""
+
+    def __init__(self, but: list[Tensor]):
+        super().__init__()
+        self.but = {StorageWeakRef(t.untyped_storage()).cdata for t in but}
+        self.seen: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        new = False
+        for tensor in tree_flatten(out)[0]:
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                ref = StorageWeakRef(storage)
+                if ref.cdata not in self.but and ref.cdata not in self.seen:
+                    # The reference keeps the address from being given to another storage.
+                    self.seen[ref.cdata] = ref, storage.nbytes()
+                    new = True
+        if new:
+            self.peak = max(self.peak, self.alive())
+        return out
+
+    def alive(self) -> int:
+        """Bytes of the storages that are still there."""
+        self.seen = {key: (ref, n) for key, (ref, n) in self.seen.items() if not ref.expired()}
+        return sum(n for _, n in self.seen.values())
+
+
+def _outputs(out) -> list[Tensor]:
+    return [t for t in tree_flatten(out)[0] if isinstance(t, Tensor) and t.requires_grad]
 
 
 def saved_bytes(model: nn.Module, x: Tensor) -> int:
-    """Bytes that autograd keeps for backward, each storage once, without parameters.
+    """Bytes that are kept for backward, each storage once, without parameters and buffers.
+
+    What lives on after a forward pass when its output is gone but for the graph.
 
     Args:
         model (nn.Module): Put into training mode.
         x (Tensor): Its input.
     """
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    storages: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     model.train()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = model(x)
-    del out
-    return sum(storages.values())
+    with _Storages([x, *model.parameters(), *model.buffers()]) as storages:
+        # A copy, which lives if it is kept, whatever happens to the input.
+        graph = [t.grad_fn for t in _outputs(model(x.detach().clone().requires_grad_(x.requires_grad)))]
+        saved = storages.alive()
+    del graph
+    return saved
+
+
+def peak_bytes(model: nn.Module, x: Tensor) -> int:
+    """Most bytes that are there at once in a training step, without parameters and buffers.
+
+    Tensors only, not what a library takes for its computations; gradients of parameters included.
+
+    Args:
+        model (nn.Module): Put into training mode; its gradients are left as they were.
+        x (Tensor): Its input.
+    """
+    model.train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with _Storages([x, *model.parameters(), *model.buffers()]) as storages:
+        loss = sum(t.square().mean() for t in _outputs(model(x.detach().clone())))
+        torch.autograd.grad(loss, parameters, allow_unused=True)
+    return storages.peak

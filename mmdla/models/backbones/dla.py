@@ -81,8 +81,10 @@ class DLA(LevelBackbone):
         frozen_stages (int): Levels 0 to ``frozen_stages``, and the 7x7 convolution before them, take
             no gradient and keep their batch-norm statistics. Default: -1, none.
         norm_eval (bool): Keep all batch norms in evaluation mode while training. Default: False.
-        with_cp (bool): Keep each level's input only and recompute the rest in backward: a third more
-            time for a fraction of the memory, the same result. Default: False.
+        with_cp (bool | Sequence[int]): Keep each level's input only and recompute the rest in backward:
+            a third more time for a fraction of the memory, the same result. Or the numbers of the
+            levels to do this with: the shallow ones have the largest maps. With level 0 goes
+            the 7x7 convolution before it. Default: False.
         conv_cfg (dict, optional): Convolutions. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
@@ -146,7 +148,7 @@ class DLA(LevelBackbone):
         node: str | dict | Callable = {},
         frozen_stages: int = -1,
         norm_eval: bool = False,
-        with_cp: bool = False,
+        with_cp: bool | Sequence[int] = False,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='ReLU'),

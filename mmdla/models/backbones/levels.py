@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...checkpoints import load_pretrained, rename_classifier, split_pretrained
-from ..layers import recompute, sequence
+from ..layers import recompute, remaking, sequence
 from ..layers.conv import PAPER_INIT
 
 
@@ -27,13 +27,15 @@ class LevelBackbone(BaseModule):
             batch-norm statistics; the number before the first level freezes the stem alone if there
             is such a number that is not negative, and -1 nothing.
         norm_eval (bool): Keep all batch norms in evaluation mode while training.
-        with_cp (bool): Recompute each level in backward.
+        with_cp (bool | Sequence[int]): Recompute each level in backward, or those of these numbers;
+            the stem goes with the first level.
         init_cfg (dict | list[dict], optional): As in mmengine; ``Pretrained`` takes released files.
             Default, and what a checkpoint lacks: the papers', normal with variance
             2 / (k^2 out_channels).
 
     Raises:
-        ValueError: If ``out_indices`` or ``frozen_stages`` is impossible.
+        TypeError: If ``with_cp`` is neither a truth value nor a list or tuple.
+        ValueError: If ``out_indices``, ``frozen_stages`` or ``with_cp`` is impossible.
     """
 
     arch_settings: dict[str, dict]
@@ -47,7 +49,7 @@ class LevelBackbone(BaseModule):
         out_indices: Sequence[int],
         frozen_stages: int,
         norm_eval: bool,
-        with_cp: bool,
+        with_cp: bool | Sequence[int],
         init_cfg: dict | list[dict] | None,
     ):
         pretrained, others = split_pretrained(init_cfg)
@@ -70,6 +72,22 @@ class LevelBackbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
+        self.recomputed = self._check_with_cp(range(numbers[0], last_built + 1))
+
+    def _check_with_cp(self, built: range) -> frozenset[int]:
+        """The levels to recompute, of those that are built."""
+        if isinstance(self.with_cp, bool):
+            return frozenset(built if self.with_cp else ())
+        if isinstance(self.with_cp, str) or not isinstance(self.with_cp, Sequence):
+            raise TypeError(
+                f'with_cp={self.with_cp!r}: must be True, False, or a list or tuple of levels'
+            )
+        if not all(type(i) is int and i in built for i in self.with_cp):
+            raise ValueError(
+                f'with_cp={self.with_cp!r}: must be True, False, or levels from {built[0]} to '
+                f'{built[-1]}, the last that out_indices={self.out_indices} has built'
+            )
+        return frozenset(self.with_cp)
 
     @classmethod
     def _complete(cls, arch: str | dict, optional: dict) -> dict:
@@ -104,22 +122,25 @@ class LevelBackbone(BaseModule):
         built = range(self.numbers[0], self.out_indices[-1] + 1)
         return [(i, getattr(self, self.level_name.format(i))) for i in built]
 
+    @remaking
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the levels in ``out_indices``, shallowest first.
 
         Args:
             x (Tensor): Images, (N, in_channels, H, W).
         """
-        x = self._run(self.stem, x, self.stem_modules())
+        x = self._run(self.numbers[0], self.stem, x, self.stem_modules())
         outs = []
         for i, level in self.levels():
-            x = self._run(level, x)
+            x = self._run(i, level, x)
             if i in self.out_indices:
                 outs.append(x)
         return tuple(outs)
 
-    def _run(self, function: Callable, x: Tensor, modules: list[nn.Module] | None = None) -> Tensor:
-        if self.with_cp and torch.is_grad_enabled():
+    def _run(
+        self, number: int, function: Callable, x: Tensor, modules: list[nn.Module] | None = None
+    ) -> Tensor:
+        if number in self.recomputed and torch.is_grad_enabled():
             return recompute(function, x, modules)
         return function(x)
 

@@ -9,6 +9,7 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import Tensor
 
 from ...registry import MODELS
+from ..layers import remaking
 from ..necks import IDAUp
 
 
@@ -111,6 +112,7 @@ class IDAUpHead(BaseDecodeHead):
             act_cfg=self.act_cfg,
         )
 
+    @remaking  # for the classifier, whose input is the neck's output
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Logits at the shallowest level's stride, (N, out_channels, H, W)."""
         return self.cls_seg(self.dla_up(self._transform_inputs(inputs))[0])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...registry import MODELS
 from ..layers import BilinearUpsample, FrozenUpsample, match_size
+from ..layers.recompute import exporting
 
 UPSAMPLE = dict(bilinear=BilinearUpsample, deconv=FrozenUpsample)
 
@@ -95,7 +96,8 @@ class LinearHead(BaseDecodeHead):
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits of every pixel, (N, out_channels, *size)."""
         full = self.up(logits)
-        if max(abs(a - b) for a, b in zip(full.shape[2:], size)) >= self.stride:
+        off = 0 if exporting() else max(abs(a - b) for a, b in zip(full.shape[2:], size))
+        if off >= self.stride:
             raise ValueError(
                 f'stride={self.stride}: the level of in_index={self.in_index}, {logits.shape[2]}x'
                 f'{logits.shape[3]}, makes {full.shape[2]}x{full.shape[3]}, and the image is {size[0]}x'

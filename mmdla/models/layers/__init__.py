@@ -26,6 +26,7 @@ from .blocks import (
 )
 from .factory import factory, sequence
 from .recompute import recompute
+from .remake import concatenate, keep_all, norm_act, remaking
 from .upsampling import BilinearUpsample, FrozenUpsample, LearnedUpsample, bilinear_kernel, match_size
 
 __all__ = [
@@ -52,9 +53,13 @@ __all__ = [
     'SplitBottleneck',
     'SumNode',
     'bilinear_kernel',
+    'concatenate',
     'factory',
+    'keep_all',
     'match_size',
     'node_factory',
+    'norm_act',
     'recompute',
+    'remaking',
     'sequence',
 ]

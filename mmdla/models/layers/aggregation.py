@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -22,6 +21,8 @@ from torch import Tensor, nn
 from .blocks import BLOCKS, strided
 from .conv import ACT_CFG, NORM_CFG, OwnInit, act, conv, conv_norm, norm
 from .factory import factory, sequence
+from .recompute import exporting
+from .remake import concatenate, norm_act
 
 
 @MODELS.register_module()
@@ -90,10 +91,12 @@ class AggregationNode(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Aggregate feature maps of one size."""
-        y = getattr(self, self.conv_name)(torch.cat(inputs, 1))
-        y = getattr(self, self.norm_name)(y)
-        if self.residual:
-            y += inputs[self.deepest]
+        y = getattr(self, self.conv_name)(concatenate(inputs))
+        norm = getattr(self, self.norm_name)
+        if not self.residual:
+            return norm_act(norm, self.act, y)
+        y = norm(y)
+        y += inputs[self.deepest]
         return self.act(y)
 
 
@@ -180,7 +183,7 @@ class SumNode(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Aggregate feature maps of one size."""
-        return self.act(self.bn(self.conv(sum(inputs[1:], inputs[0]))))
+        return norm_act(self.bn, self.act, self.conv(sum(inputs[1:], inputs[0])))
 
 
 @MODELS.register_module()
@@ -399,11 +402,29 @@ class DenseMaxPool2d(nn.Module):
         return f'dilation={self.dilation}'
 
 
+class CeilMaxPool2d(nn.MaxPool2d):
+    """Max pooling without overlap that rounds sizes up, as the strided convolution beside it does.
+
+    Args:
+        stride (int): Of the windows, and their size.
+    """
+
+    def __init__(self, stride: int):
+        super().__init__(stride, stride, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if exporting():
+            # The same without PyTorch's branch on whether the size is a multiple of the stride.
+            more = self.stride - 1
+            x = F.pad(x, (0, more, 0, more), value=float('-inf'))
+            return F.max_pool2d(x, self.kernel_size, self.stride)
+        return super().forward(x)
+
+
 def pooling(stride: int, dilation: int = 1, first_dilation: int | None = None) -> nn.Module:
     """Pooling that does to the size of a map what a block of this stride or dilation does."""
     if stride > 1:
-        # Rounds sizes up like the strided convolution beside it; equal on even sizes.
-        return nn.MaxPool2d(stride, stride, ceil_mode=True)
+        return CeilMaxPool2d(stride)
     if strided(stride, dilation, first_dilation):
         return DenseMaxPool2d(first_dilation)
     return nn.Identity()

@@ -8,7 +8,9 @@ from contextlib import suppress
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from mmengine.model import Sequential
 from mmengine.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
+
+from .remake import norm_act
 
 NORM_CFG = dict(type='BN')
 ACT_CFG = dict(type='ReLU')
@@ -128,6 +130,16 @@ def conv_norm(
     )
 
 
+class ConvNormAct(Sequential):
+    """Layers in a row, of which those named ``3n``, ``3n + 1`` and ``3n + 2`` are such a triple."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = list(self)
+        for conv, norm, act in zip(layers[::3], layers[1::3], layers[2::3]):
+            x = norm_act(norm, act, conv(x))
+        return x
+
+
 def conv_norm_act(
     in_channels: int,
     out_channels: int,
@@ -137,10 +149,10 @@ def conv_norm_act(
     conv_cfg: dict | None = None,
     norm_cfg: dict = NORM_CFG,
     act_cfg: dict = ACT_CFG,
-) -> Sequential:
+) -> ConvNormAct:
     """Convolution without bias, normalization, activation: ``0``, ``1``, ``2``."""
     layers = conv_norm(in_channels, out_channels, kernel_size, stride, dilation, conv_cfg, norm_cfg)
-    return layers.append(act(act_cfg))
+    return ConvNormAct(*layers, act(act_cfg))
 
 
 def conv_level(
@@ -150,7 +162,7 @@ def conv_level(
     stride: int = 1,
     dilation: int = 1,
     **layers,
-) -> Sequential:
+) -> ConvNormAct:
     """A level of ``depth`` 3x3 convolutions, the first with the stride: ``0`` to ``3 * depth - 1``."""
     level = conv_norm_act(in_channels, out_channels, 3, stride, dilation, **layers)
     for _ in range(depth - 1):

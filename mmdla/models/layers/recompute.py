@@ -24,10 +24,17 @@ def _buffers_kept(module: nn.Module):
             owner._buffers.update(buffers)
 
 
-def _compiling() -> bool:
+def compiling() -> bool:
+    """Whether the compiler or an exporter runs the code."""
     if hasattr(torch.compiler, 'is_compiling'):
         return torch.compiler.is_compiling()
     return torch._dynamo.is_compiling()  # PyTorch 2.1 and 2.2
+
+
+def exporting() -> bool:
+    """Whether ``torch.export`` traces: a branch on a size would then bind the graph to it."""
+    # PyTorch without it is not exported from, see mmdla/deploy/export.py.
+    return hasattr(torch.compiler, 'is_exporting') and torch.compiler.is_exporting()
 
 
 def recompute(function: Callable, x, modules: Iterable[nn.Module] | None = None):
@@ -41,7 +48,7 @@ def recompute(function: Callable, x, modules: Iterable[nn.Module] | None = None)
         x (Tensor | list[Tensor]): Its argument.
         modules (Iterable[nn.Module], optional): What it runs. Default: ``function``, a module.
     """
-    if _compiling():
+    if compiling():
         # The compiler plans the recomputation itself and repeats no side effect.
         return checkpoint(function, x, use_reentrant=False)
     owner = function if modules is None else nn.ModuleList(modules)

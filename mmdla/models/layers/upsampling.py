@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .recompute import exporting
+
 
 def bilinear_kernel(factor: int) -> Tensor:
     """Kernel (2f, 2f) with which a transposed convolution of stride f interpolates bilinearly.
@@ -125,6 +127,9 @@ def match_size(x: Tensor, size: tuple[int, int], slack: int) -> Tensor:
     """
     height, width = x.shape[2:]
     down, right = size[0] - height, size[1] - width
+    if exporting():
+        # The same without a branch: what is negative is cut.
+        return F.pad(x, (0, right, 0, down), mode='replicate')
     if down == 0 and right == 0:
         return x
     if max(abs(down), abs(right)) > slack:

@@ -20,6 +20,7 @@ from ..layers import (
     match_size,
     node_factory,
     recompute,
+    remaking,
     sequence,
 )
 from ..layers.conv import PAPER_INIT, OwnInit, conv_norm_act, find_conv
@@ -214,6 +215,7 @@ class IDAUp(BaseModule):
             raise ValueError(f'strides={strides}: must ascend, each a multiple of the one before')
         return strides
 
+    @remaking
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
         """Aggregate the levels.
 
