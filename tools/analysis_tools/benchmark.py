@@ -1,85 +1,294 @@
-"""Speed and activation memory beside timm: `python tools/analysis_tools/benchmark.py`.
+"""Speed beside timm and beside the released code's computations.
 
-Both networks run in this process, in turn, so that what else the machine does meets both. Times are
-medians; the ratio is timm's time over ours, 1.10 meaning ours is 10% faster, with the range of its
-middle half over the rounds. Saved bytes are what autograd keeps for backward in one forward pass:
-storages counted once, parameters left out.
+`python tools/analysis_tools/benchmark.py [--task segmentation] [--work training]`
+
+All variants of a network run in this process, in turn, so that what else the machine does meets all.
+Times are medians over the rounds; a ratio is the time of the reference, the first variant, over this
+one's, 1.10 meaning 1.10 times as fast, with the range of its middle half.
+
+- Classification: the networks of --archs with their classifiers. The reference is timm's, as it is.
+- Segmentation: DLA-34 with IDA-up at stride 2 and 19 classes, to the label map of the image's size in
+  inference. The reference is this project's with everything off, which computes what the released code
+  does (but for its dead projections) and then mmseg's predict does. Beside it, with one head of mmseg's
+  (FCNHead), timm's backbone by way of TIMMBackbone and ours.
+
+"everything off" keeps for backward all that autograd keeps by itself. Weights are random. Prints a
+table; --out writes table.md, figures.json and plot.png to a new folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import torch
+from mmengine.config import Config, ConfigDict
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from mmdla.engine.setup import device_name
+import mmdla  # noqa: F401
+from mmdla.deploy import optimize
+from mmdla.engine.setup import build_model, device_name
 from mmdla.models import DLA
-from mmdla.utils.memory import saved_bytes
+from mmdla.models.layers import keep_all
+from mmdla.utils.data_checks import holds_something
 from mmdla.utils.timing import in_turn, inference, ratio, training_step
+
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+CONFIG = Path(__file__).resolve().parents[2] / 'configs/dla34_cityscapes.py'
+FILES = ('table.md', 'figures.json', 'plot.png')
+SHAPES = {
+    ('classification', 'inference'): (4, 224, 224),
+    ('classification', 'training'): (4, 224, 224),
+    ('segmentation', 'inference'): (1, 512, 1024),
+    ('segmentation', 'training'): (2, 256, 512),
+}
+Run = Callable[[], object]
 
 
 class Classifier(nn.Module):
     """DLA with the released classifier: average pooling and a linear layer."""
 
-    def __init__(self, arch: str, **kwargs):
+    def __init__(self, arch: str):
         super().__init__()
-        self.backbone = DLA(arch, out_indices=(5,), **kwargs)
+        self.backbone = DLA(arch, out_indices=(5,))
+        self.backbone.init_weights()
         self.fc = nn.Linear(self.backbone.channels[-1], 1000)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.backbone(x)[-1].mean((2, 3)))
 
 
-def main() -> None:
+def last(model: nn.Module) -> nn.Module:
+    """Channels-last."""
+    return model.to(memory_format=torch.channels_last)
+
+
+def off(run: Run) -> Run:
+    """With every map kept for backward, as autograd does by itself."""
+
+    def call() -> object:
+        with keep_all():
+            return run()
+
+    return call
+
+
+def mixed(run: Run) -> Run:
+    """In mixed precision, bfloat16."""
+
+    def call() -> object:
+        with torch.autocast(DEVICE, dtype=torch.bfloat16):
+            return run()
+
+    return call
+
+
+def channels_last_input(model: nn.Module, x: Tensor) -> Run:
+    """Inference on an input that is channels-last already, and of the model's type."""
+    kind = next(model.parameters()).dtype
+    return inference(model, x.to(kind).to(memory_format=torch.channels_last))
+
+
+def without_gradients(model: nn.Module, x: Tensor) -> Run:
+    """Inference of a compiled model."""
+    x = x.to(memory_format=torch.channels_last)
+    model.eval()
+
+    def run() -> object:
+        with torch.no_grad():
+            return model(x)
+
+    return run
+
+
+def classification(arch: str, work: str, x: Tensor) -> dict[str, Run]:
+    """What is timed for a classifier: by name, the reference first."""
+    import timm
+
+    def theirs() -> nn.Module:
+        return timm.create_model(f'dla{arch}').to(DEVICE)
+
+    def ours() -> nn.Module:
+        return Classifier(arch).to(DEVICE)
+
+    if work == 'training':
+        return {
+            'timm': training_step(theirs(), x),
+            'timm, channels-last, compiled': training_step(torch.compile(last(theirs())), x),
+            'mmdla, everything off': off(training_step(ours(), x)),
+            'mmdla': training_step(ours(), x),
+            'mmdla, channels-last': training_step(last(ours()), x),
+            'mmdla, channels-last, compiled': training_step(torch.compile(last(ours())), x),
+            'timm, channels-last, bfloat16': mixed(training_step(last(theirs()), x)),
+            'mmdla, channels-last, bfloat16': mixed(training_step(last(ours()), x)),
+        }
+    quick = partial(optimize, ours().eval(), x)
+    half = last(theirs()).to(torch.bfloat16)
+    return {
+        'timm': inference(theirs(), x),
+        'timm, channels-last, compiled': without_gradients(torch.compile(last(theirs())), x),
+        'mmdla': inference(ours(), x),
+        'mmdla, optimized, not compiled': inference(quick(compile=False), x),
+        'mmdla, optimized': inference(quick(), x),
+        'timm, channels-last, bfloat16': channels_last_input(half, x),
+        'mmdla, optimized, bfloat16': inference(quick(dtype=torch.bfloat16), x),
+    }
+
+
+def segmentors() -> tuple[Config, Config]:
+    """The config of the segmentor; and of its backbone with a head of mmseg's, as timm has it."""
+    cfg = Config.fromfile(CONFIG)
+    cfg.model.backbone.init_cfg = None
+    fcn = Config(ConfigDict(cfg.to_dict()))
+    fcn.model.backbone = dict(type='TIMMBackbone', model_name='dla34', features_only=True, pretrained=False)
+    fcn.model.decode_head = dict(
+        type='FCNHead', in_channels=512, in_index=-1, channels=128, num_classes=19
+    )
+    return cfg, fcn
+
+
+def labels(model: nn.Module, x: Tensor) -> Run:
+    """mmseg's prediction, without what it is wrapped in."""
+
+    def run() -> object:
+        with torch.no_grad():
+            return [sample.pred_sem_seg.data for sample in model.predict(x)]
+
+    return run
+
+
+def segmentation(name: str, work: str, x: Tensor) -> dict[str, Run]:
+    """What is timed for a segmentor: by name, the reference first."""
+    cfg, beside = segmentors()
+    first = 'everything off'
+    theirs = build_model(cfg).to(DEVICE)
+    if name == 'FCNHead':
+        first = 'TIMMBackbone'
+        theirs = build_model(beside).to(DEVICE)
+        beside.model.backbone = cfg.model.backbone
+        cfg = beside
+
+    def ours() -> nn.Module:
+        return build_model(cfg).to(DEVICE)
+
+    if work == 'training':
+        reference = training_step(theirs, x)
+        return {
+            first: reference if name == 'FCNHead' else off(reference),
+            'mmdla': training_step(ours(), x),
+            'mmdla, channels-last': training_step(last(ours()), x),
+            'mmdla, channels-last, compiled': training_step(torch.compile(last(ours())), x),
+            'mmdla, channels-last, bfloat16': mixed(training_step(last(ours()), x)),
+            'mmdla, channels-last, compiled, bfloat16': mixed(
+                training_step(torch.compile(last(ours())), x)
+            ),
+        }
+    quick = partial(optimize, ours().eval(), x, labels_only=True)
+    return {
+        first: labels(theirs.eval(), x),
+        'mmdla, optimized, not compiled': labels(quick(compile=False), x),
+        'mmdla, optimized': labels(quick(), x),
+        'mmdla, optimized, bfloat16': labels(quick(dtype=torch.bfloat16), x),
+    }
+
+
+def draw(figures: list[dict], title: str, file: Path) -> None:
+    """Bars of the ratios, one group a network."""
+    from matplotlib.figure import Figure
+
+    networks = list(dict.fromkeys(f['network'] for f in figures))
+    figure = Figure(figsize=(8, 1 + 0.3 * len(figures) + 0.6 * len(networks)), layout='constrained')
+    axes = figure.subplots(len(networks), 1, squeeze=False, sharex=True)
+    for ax, network in zip(axes[:, 0], networks):
+        rows = [f for f in figures if f['network'] == network]
+        middle = [f['ratio'][0] for f in rows]
+        colours = ['C1' if f['variant'].startswith(('timm', 'TIMM')) else 'C0' for f in rows]
+        bars = ax.barh([f['variant'] for f in rows], middle, color=colours)
+        ax.bar_label(bars, [f'{m:.2f}' for m in middle], padding=3)
+        ax.invert_yaxis()
+        ax.axvline(1, color='grey', linewidth=0.8)
+        ax.set_title(network, loc='left', fontsize=10)
+        ax.spines[['top', 'right']].set_visible(False)
+    axes[-1, 0].set_xlabel('times as fast as the first')
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(file, dpi=110)
+
+
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument('--task', choices=['classification', 'segmentation'], default='classification')
+    parser.add_argument('--work', choices=['inference', 'training'], default='inference')
     parser.add_argument(
-        '--archs', nargs='+', default=['34', '60', '102'], choices=list(DLA.arch_settings)
+        '--archs', nargs='+', default=['34', '60', '102x'], choices=list(DLA.arch_settings)
     )
-    parser.add_argument('--batch', type=int, default=4)
-    parser.add_argument('--size', type=int, default=224, help='height and width of the images')
+    parser.add_argument('--variants', nargs='+', help='only those whose names have one of these words')
+    parser.add_argument('--shape', type=int, nargs=3, help='batch, height and width')
     parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--no-training', action='store_true', help='leave the training step out')
+    parser.add_argument('--out', type=Path, help='folder for the table, the figures and a plot')
     args = parser.parse_args()
-    import timm
+    args.shape = args.shape or SHAPES[args.task, args.work]
+    for name, value in (('shape', min(args.shape)), ('rounds', args.rounds)):
+        if value < 1:
+            parser.error(f'--{name} {value}: must be positive')
+    if args.out and holds_something(args.out):
+        parser.error(f'--out {args.out}: holds something already; name a new folder')
+    return args
 
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    x = torch.rand(args.batch, 3, args.size, args.size, device=device)
-    speed = [
-        '| network | work | ours, ms | timm, ms | ratio | middle half |',
-        '|---|---|---|---|---|---|',
-    ]
-    memory = [
-        '| network | timm, MiB | ours, MiB | ratio | with_cp, MiB | ratio |',
-        '|---|---|---|---|---|---|',
-    ]
-    for arch in track_iter_progress(args.archs):
-        ours = Classifier(arch).to(device)
-        ours.backbone.init_weights()
-        lean = Classifier(arch, with_cp=True).to(device)
-        theirs = timm.create_model(f'dla{arch}').to(device)
-        works = {'inference': inference} | ({} if args.no_training else {'training': training_step})
-        for name, work in works.items():
-            mine, other = in_turn([work(ours, x), work(theirs, x)], range(args.rounds))
-            middle, low, high = ratio(other, mine)
-            speed.append(
-                f'| DLA {arch} | {name} | {1e3 * statistics.median(mine):.1f} | '
-                f'{1e3 * statistics.median(other):.1f} | {middle:.3f} | {low:.3f}-{high:.3f} |'
+
+def main() -> None:
+    args = parse_args()
+    batch, height, width = args.shape
+    x = torch.rand(batch, 3, height, width, device=DEVICE)
+    build = classification if args.task == 'classification' else segmentation
+    names = args.archs if args.task == 'classification' else ['IDA-up at stride 2', 'FCNHead']
+    figures = []
+    for name in names:
+        torch._dynamo.reset()
+        runs = build(name, args.work, x)
+        if args.variants:
+            reference = next(iter(runs))
+            runs = {
+                variant: run
+                for variant, run in runs.items()
+                if variant == reference or any(word in variant for word in args.variants)
+            }
+        times = in_turn(list(runs.values()), track_iter_progress(range(args.rounds)))
+        label = f'DLA {name}' if args.task == 'classification' else f'DLA 34, {name}'
+        for variant, seconds in zip(runs, times):
+            figures.append(
+                dict(
+                    network=label,
+                    variant=variant,
+                    seconds=seconds,
+                    ratio=ratio(times[0], seconds),
+                )
             )
-        base, full, small = (saved_bytes(m, x) / 2**20 for m in (theirs, ours, lean))
-        memory.append(
-            f'| DLA {arch} | {base:.1f} | {full:.1f} | {full / base:.3f} | {small:.1f} | '
-            f'{small / base:.3f} |'
+    table = ['| network | variant | ms | times as fast | middle half |', '|---|---|---|---|---|']
+    for f in figures:
+        middle, low, high = f['ratio']
+        table.append(
+            f'| {f["network"]} | {f["variant"]} | {1e3 * statistics.median(f["seconds"]):.0f} | '
+            f'{middle:.2f} | {low:.2f}-{high:.2f} |'
         )
-    print(f'\n\n{device_name()}; PyTorch {torch.__version__}, timm {timm.__version__}')
-    print(f'{args.batch}x3x{args.size}x{args.size}, float32, {args.rounds} rounds\n')
-    print('\n'.join(speed))
-    print('\nBytes saved for backward; ratios to timm:\n')
-    print('\n'.join(memory))
+    title = (
+        f'{args.work}, {batch}x3x{height}x{width}, {args.rounds} rounds; {device_name()}; '
+        f'PyTorch {torch.__version__}'
+    )
+    print(f'\n\n{title}\n')
+    print('\n'.join(table))
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / FILES[0]).write_text('\n'.join([title, '', *table, '']))
+        (args.out / FILES[1]).write_text(json.dumps(dict(title=title, figures=figures), indent=1))
+        draw(figures, title, args.out / FILES[2])
+        print(f'\nWritten to {args.out}: {", ".join(FILES)}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,15 @@
+"""Networks for inference: optimized in Python, or exported to files."""
+
+from importlib import import_module
+
+MODULES = dict(optimize='inference', OptimizeError='inference', export='export', ExportError='export')
+__all__ = ['ExportError', 'OptimizeError', 'export', 'optimize']
+
+
+def __getattr__(name: str):
+    if name not in MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(import_module(f'{__name__}.{MODULES[name]}'), name)
+    # The import has bound the submodule of the same name here.
+    globals()[name] = value
+    return value

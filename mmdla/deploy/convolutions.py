@@ -1,0 +1,167 @@
+"""3x3 convolutions by Winograd's algorithm, where they are faster so, within a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from .winograd import available, pays, transform_weights
+
+
+class WinogradConv2d(nn.Module):
+    """A convolution of kernel 3 and stride 1 by :func:`mmdla.deploy.winograd.winograd`.
+
+    Args:
+        conv (nn.Conv2d): Whose weights it takes.
+    """
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
+        self.register_buffer('weights', transform_weights(conv.weight))
+        self.register_buffer('bias', bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, K, H, W)."""
+        return torch.ops.mmdla.winograd([x], self.weights, self.bias, None, False)
+
+
+def _fits(conv: nn.Module) -> bool:
+    return (
+        type(conv) is nn.Conv2d
+        and (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+        == ((3, 3), (1, 1), (1, 1), (1, 1))
+        and (conv.groups, conv.padding_mode) == (1, 'zeros')
+        and conv.weight.dtype == torch.float32
+        and conv.weight.device.type == 'cpu'
+    )
+
+
+def replace_convolutions(module: nn.Module, run: Callable[[], object]) -> None:
+    """Replace, in place, the convolutions that Winograd's algorithm computes faster.
+
+    Args:
+        module (nn.Module): Whose children are replaced.
+        run (Callable): Runs it on an example, which tells the maps' sizes.
+    """
+    shapes: dict[nn.Module, torch.Size] = {}
+
+    def note(conv: nn.Module, inputs: tuple) -> None:
+        shapes[conv] = max(shapes.get(conv, inputs[0].shape), inputs[0].shape, key=lambda s: s.numel())
+
+    convs = [m for m in module.modules() if _fits(m)]
+    if not convs:
+        return
+    hooks = [conv.register_forward_pre_hook(note) for conv in convs]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    fast = {
+        conv
+        for conv, (batch, channels, height, width) in shapes.items()
+        if pays(channels, conv.out_channels, height, width, batch)
+    }
+    if not fast or not available():
+        return
+    new = {conv: WinogradConv2d(conv) for conv in fast}
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if child in new:
+                setattr(parent, name, new[child])
+
+
+# -- fusion, when compiled ------------------------------------------------------------------------
+
+# Functions, modules, names of methods; operators by their names, of `y + x` and of `y += x`.
+_RELU = {F.relu, torch.relu, torch.relu_, nn.ReLU, 'relu', 'relu_'}
+_ADD = {torch.add, 'add', 'add_', 'iadd'}
+
+
+def _target(graph: fx.GraphModule, node: fx.Node) -> object:
+    """What a node of the compiler's graph does: a function, a method's name, a module's class."""
+    if node.op == 'call_module':
+        return type(graph.get_submodule(node.target))
+    is_operator = getattr(node.target, '__module__', None) == '_operator'
+    return node.target.__name__ if is_operator else node.target
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _is_relu(graph: fx.GraphModule, node: fx.Node | None) -> bool:
+    return node is not None and _target(graph, node) in _RELU
+
+
+def _added(graph: fx.GraphModule, node: fx.Node | None, to: fx.Node) -> fx.Node | None:
+    """What a node adds to another of the same shape, if that is what it does."""
+    if node is None or node.kwargs or len(node.args) != 2:
+        return None
+    if _target(graph, node) not in _ADD:
+        return None
+    (other,) = [a for a in node.args if a is not to] or [None]
+    if not isinstance(other, fx.Node):
+        return None
+    shapes = [getattr(n.meta.get('example_value'), 'shape', None) for n in (other, to)]
+    return other if None not in shapes and shapes[0] == shapes[1] else None
+
+
+def fuse(graph: fx.GraphModule) -> int:
+    """Let Winograd convolutions take the concatenation before them, and the sum and ReLU after.
+
+    Args:
+        graph (fx.GraphModule): As PyTorch's compiler gives it to a backend; changed in place.
+
+    Returns:
+        int: The number of operations that were taken in.
+    """
+    number = 0
+    if not hasattr(torch.ops.mmdla, 'winograd'):
+        return 0
+    operator = torch.ops.mmdla.winograd
+    for node in list(graph.graph.nodes):
+        if node.op != 'call_function' or node.target not in (operator, operator.default):
+            continue
+        xs, weights, bias, residual, relu = node.args
+        before = xs[0]
+        if len(xs) == 1 and _only_user(before) is node and _target(graph, before) is torch.cat:
+            maps, *dim = before.args
+            if (dim or [before.kwargs.get('dim', 0)])[0] == 1:
+                xs, number = list(maps), number + 1
+        taken, after = [], _only_user(node)
+        added = _added(graph, after, node)
+        if added is not None:
+            residual = added
+            taken.append(after)
+            after = _only_user(after)
+        if _is_relu(graph, after):
+            relu = True
+            taken.append(after)
+        number += len(taken)
+        # Where the last of them stood: what is added may be computed between.
+        last = taken[-1] if taken else node
+        with graph.graph.inserting_after(last):
+            new = graph.graph.call_function(node.target, (list(xs), weights, bias, residual, relu))
+        new.meta = dict(last.meta)
+        last.replace_all_uses_with(new)
+        for old in [*reversed(taken), node]:
+            graph.graph.erase_node(old)
+        if not before.users:
+            graph.graph.erase_node(before)
+    graph.graph.lint()
+    graph.recompile()
+    return number
+
+
+def backend(graph: fx.GraphModule, inputs: Sequence[Tensor], **options) -> Callable:
+    """PyTorch's own backend, after :func:`fuse`."""
+    from torch._inductor.compile_fx import compile_fx
+
+    fuse(graph)
+    return compile_fx(graph, inputs, **options)
