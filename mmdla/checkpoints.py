@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -691,3 +691,62 @@ def _centernet_heads(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 # What converts whole segmentation networks.
 SEGMENTATION_NETWORKS = (_from_dlaseg, _from_drnseg)
+
+
+def weights_for(model: nn.Module, checkpoint: Mapping, source: str) -> dict[str, Tensor]:
+    """The weights of a whole model in a checkpoint, in the model's names.
+
+    Args:
+        model (nn.Module): A model of mmpretrain or mmseg, to compare with; it is left as it is.
+        checkpoint (Mapping): What :func:`read_checkpoint` gives. The authors' networks are converted.
+        source (str): Its name, for messages.
+
+    Raises:
+        CheckpointError: If it holds no weights, or not all of the model, in their shapes.
+    """
+    state_dict = state_dict_of(checkpoint, source)
+    # Anything else has this project's or a library's own names.
+    converter, state = recognise(state_dict) or (None, None)
+    if converter in SEGMENTATION_NETWORKS:
+        state_dict = converter(state, source).state_dict
+    elif not hasattr(model, 'decode_head'):
+        rename_classifier(state_dict)
+    given = {name.removeprefix('module.'): value for name, value in state_dict.items()}
+    own = model.state_dict()
+    if not given.keys() & own.keys():
+        raise CheckpointError(
+            f'{source}: none of its parameters is one of the model, {type(model).__name__} '
+            f'with {type(model.backbone).__name__}'
+        )
+    wrong = [
+        f'{name} (is {tuple(given[name].shape)}, must be {tuple(value.shape)})'
+        if name in given
+        else f'{name} (missing)'
+        for name, value in own.items()
+        if (name not in given or given[name].shape != value.shape)
+        and not name.endswith('num_batches_tracked')
+    ]
+    _check_none(wrong, source)
+    return given
+
+
+def load_model(model: nn.Module, checkpoint: Mapping, source: str) -> None:
+    """Load the weights of a whole model, these and no others.
+
+    Args:
+        model (nn.Module): A model of mmpretrain or mmseg.
+        checkpoint (Mapping): What :func:`read_checkpoint` gives.
+        source (str): Its name, for messages.
+
+    Raises:
+        CheckpointError: See :func:`weights_for`; or if it has parameters that the model has not, and
+            does not drop by name.
+    """
+    result = model.load_state_dict(weights_for(model, checkpoint, source), strict=False)
+    _check_none([f'{name} (of no use to it)' for name in result.unexpected_keys], source)
+
+
+def _check_none(wrong: Sequence[str], source: str) -> None:
+    if wrong:
+        shown = ', '.join(wrong[:3]) + (f' and {len(wrong) - 3} more' if len(wrong) > 3 else '')
+        raise CheckpointError(f'{source}: of another network than the model; {shown}')

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
 from mmseg.registry import DATASETS
 from mmseg.utils import get_classes, get_palette
-from torch import Tensor, nn
+from torch import nn
 
-from ..checkpoints import (
-    SEGMENTATION_NETWORKS,
-    CheckpointError,
-    read_checkpoint,
-    recognise,
-    state_dict_of,
-)
+from ..checkpoints import read_checkpoint, weights_for
 from ..registry import MIM
 
 
@@ -96,33 +90,8 @@ class SegInferencer(MMSegInferencer):
     def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
         checkpoint = self.__dict__.pop('_checkpoint')
         meta = dict(checkpoint.get('meta') or {})
-        state_dict = state_dict_of(checkpoint, self._source)
-        # Anything else has this project's or mmseg's own names.
-        converter, state = recognise(state_dict) or (None, None)
-        if converter in SEGMENTATION_NETWORKS:
-            state_dict = converter(state, self._source).state_dict
-        names = {name.removeprefix('module.') for name in state_dict}
-        if not names & model.state_dict().keys():
-            raise CheckpointError(
-                f'{self._source}: none of its parameters is one of the model, {type(model).__name__} '
-                f'with {type(model.backbone).__name__}'
-            )
-        self._check_shapes(model, state_dict)
+        state_dict = weights_for(model, checkpoint, self._source)
         if not {'dataset_meta', 'CLASSES'} & meta.keys():
             dataset = cfg.test_dataloader.dataset
             meta['dataset_meta'] = DATASETS.get(dataset.type).METAINFO | dataset.get('metainfo', {})
         super()._load_weights_to_model(model, dict(meta=meta, state_dict=state_dict), cfg)
-
-    def _check_shapes(self, model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
-        """Raise CheckpointError unless each parameter of the model is there, in its shape."""
-        given = {name.removeprefix('module.'): value.shape for name, value in state_dict.items()}
-        wrong = [
-            f'{name} (is {tuple(given[name])}, must be {tuple(value.shape)})'
-            if name in given
-            else f'{name} (missing)'
-            for name, value in model.state_dict().items()
-            if given.get(name) != value.shape and not name.endswith('num_batches_tracked')
-        ]
-        if wrong:
-            shown = ', '.join(wrong[:3]) + (f' and {len(wrong) - 3} more' if len(wrong) > 3 else '')
-            raise CheckpointError(f'{self._source}: of another network than the model; {shown}')

@@ -2,14 +2,13 @@
 
 from importlib import import_module
 
-MODULES = dict(optimize='inference', OptimizeError='inference', export='export', ExportError='export')
+MODULES = dict(
+    optimize='inference', OptimizeError='inference', export='exporting', ExportError='exporting'
+)
 __all__ = ['ExportError', 'OptimizeError', 'export', 'optimize']
 
 
 def __getattr__(name: str):
     if name not in MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    value = getattr(import_module(f'{__name__}.{MODULES[name]}'), name)
-    # The import has bound the submodule of the same name here.
-    globals()[name] = value
-    return value
+    return getattr(import_module(f'{__name__}.{MODULES[name]}'), name)

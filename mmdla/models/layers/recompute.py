@@ -33,7 +33,7 @@ def compiling() -> bool:
 
 def exporting() -> bool:
     """Whether ``torch.export`` traces: a branch on a size would then bind the graph to it."""
-    # PyTorch without it is not exported from, see mmdla/deploy/export.py.
+    # PyTorch without it is not exported from, see mmdla/deploy/exporting.py.
     return hasattr(torch.compiler, 'is_exporting') and torch.compiler.is_exporting()
 
 

@@ -1,0 +1,471 @@
+"""Networks as files that run without this project: ONNX, and PyTorch's own exported programs.
+
+A file takes a batch of images of any number, height and width. What somebody needs to run it without
+the config, its classes and how images are normalized, is in it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import __version__
+
+# What a format's files end in, and what writing and checking them needs beside PyTorch.
+SUFFIXES = dict(onnx='.onnx', torch_export='.pt2')
+PACKAGES = dict(onnx=('onnx', 'onnxscript', 'onnxruntime'), torch_export=())
+# Under which key a file holds what is not its graph, as JSON.
+KEY = 'mmdla'
+# The deepest maps of the images traced with are larger than one pixel.
+LEAST_SIDE = 97
+Run = Callable[[Tensor], dict[str, Tensor]]
+
+
+class ExportError(RuntimeError):
+    """A model cannot be exported, or what was written is not the model; the message says which."""
+
+
+def export(
+    model: nn.Module,
+    example: Tensor,
+    file: str | os.PathLike,
+    format: str = 'onnx',
+    normalize: bool = False,
+    classes: Sequence[str] | None = None,
+    tolerance: float = 1e-4,
+) -> float:
+    r"""Write a model to a file, once what the file computes has been compared with the model.
+
+    The input is called ``images``, the outputs depend on the task:
+
+    - ``scores`` (N, classes), probabilities, of an ``ImageClassifier`` of mmpretrain, and with
+      :class:`mmdla.ClassMapHead` ``class_maps`` (N, classes, h, w);
+    - ``logits`` (N, out_channels, H, W), of an ``EncoderDecoder`` of mmseg, at the images' size, before
+      softmax or sigmoid;
+    - ``probability`` (N, H, W), of such with a ``BoundaryHead``.
+
+    N, H and W are free: the size of the example binds none of them. mmseg's sliding windows are no part
+    of the graph, which takes whole images, or whatever windows it is given.
+
+    The file is run on the example, and on another number of images that are one row and one column
+    larger, by ONNX Runtime or PyTorch.
+
+    Args:
+        model (nn.Module): An ``ImageClassifier`` or an ``EncoderDecoder``; it is left as it is.
+        example (Tensor): Images to check with, (N, C, H, W), float32, normalized as the model's
+            ``data_preprocessor`` does it; not normalized with ``normalize``.
+        file (str | PathLike): Where to write, ``.onnx`` or ``.pt2``. It must not be there.
+        format (str): ``'onnx'`` or ``'torch_export'``. Default: ``'onnx'``.
+        normalize (bool): Put the data preprocessor's mean and deviation into the graph, which then
+            takes values of 0 to 255. Default: False.
+        classes (Sequence[str], optional): Names of the classes, for the file to hold. Default: none.
+        tolerance (float): Largest difference accepted, as a fraction of the largest value of that
+            output, or, where that is larger, of what is put through the softmax: rounding of logits
+            changes probabilities as much. Default: 1e-4.
+
+    Returns:
+        float: The largest difference found, as such a fraction.
+
+    Raises:
+        ValueError: If an argument is impossible; the message names it and what would be right.
+        FileExistsError: If the file is there already.
+        ImportError: If a package that the format needs is missing, or PyTorch is too old.
+        ExportError: If the model's code depends on the size of the images, the exporter fails, or the
+            file computes something else. Nothing is left of it then.
+
+    Example:
+        >>> from mmpretrain import get_model
+        >>> import mmdla
+        >>> from mmdla.deploy.exporting import export
+        >>> model = get_model('dla34_imagenet')
+        >>> export(model, torch.randn(1, 3, 224, 224), 'dla34.onnx')  # doctest: +SKIP
+    """
+    file = Path(file)
+    check_file(file, format)
+    if not isinstance(example, Tensor) or example.ndim != 4 or example.dtype != torch.float32:
+        found = type(example).__name__
+        if isinstance(example, Tensor):
+            found = f'a tensor of shape {tuple(example.shape)} and type {example.dtype}'
+        raise ValueError(f'example: must be images (N, C, H, W) of float32, not {found}')
+    if not example.numel():
+        raise ValueError(f'example of shape {tuple(example.shape)}: must hold at least one pixel')
+    check_packages(format)
+    graph = Graph(model, normalize)
+    if classes is not None and graph.num_classes not in (None, len(classes)):
+        raise ValueError(
+            f'classes: {len(classes)} names; must be as many as the model tells apart, '
+            f'{graph.num_classes}'
+        )
+    with _evaluating(model), torch.no_grad(), _new_file(file) as part, _quiet():
+        program = _trace(graph, example)
+        WRITERS[format](program, graph, part, graph.metadata(classes))
+        del program
+        return _check(graph, example, load(part, format)[0], tolerance, file)
+
+
+def load(file: str | os.PathLike, format: str | None = None) -> tuple[Run, dict]:
+    """What runs an exported file, and what is written in it beside the graph.
+
+    Args:
+        file (str | PathLike): As :func:`export` wrote it.
+        format (str, optional): ``'onnx'`` or ``'torch_export'``. Default: what its name ends in.
+
+    Returns:
+        tuple[Callable, dict]: A function from images (N, C, H, W) to a dict of outputs; and ``task``,
+        ``classes``, ``normalized`` (whether by the graph), ``mean``, ``std``, ``channels``
+        (``'RGB'`` or ``'BGR'``) and ``mmdla``, the version.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If a package to read it is missing.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f'{file}: there is no such file')
+    format = format or {v: k for k, v in SUFFIXES.items()}.get(file.suffix, file.suffix)
+    _check_format(format)
+    return READERS[format](file)
+
+
+class Graph(nn.Module):
+    """From images to what a task wants: what is traced.
+
+    Args:
+        model (nn.Module): An ``ImageClassifier`` or an ``EncoderDecoder``.
+        normalize (bool): Whether to normalize images first. Default: False.
+
+    Raises:
+        ValueError: If the model is neither, or has nothing to normalize with.
+    """
+
+    def __init__(self, model: nn.Module, normalize: bool = False):
+        super().__init__()
+        self.task = task_of(model)
+        self.model = model
+        self.normalize = normalize
+        if self.task == 'classification':
+            self.outputs = ['scores']
+            if hasattr(model.head, 'class_maps'):
+                self.outputs.append('class_maps')
+        else:
+            self.outputs = ['probability' if self.task == 'boundaries' else 'logits']
+        self.register_buffer('mean', None)
+        self.register_buffer('std', None)
+        preprocessor = getattr(model, 'data_preprocessor', None)
+        # Classifiers' preprocessors keep the flag where they have no mean.
+        if getattr(preprocessor, '_enable_normalize', False):
+            self.mean, self.std = preprocessor.mean.clone(), preprocessor.std.clone()
+        elif normalize:
+            raise ValueError(
+                "normalize=True: the model's data_preprocessor has no mean and std to do it with; "
+                'leave it out'
+            )
+        to_rgb = getattr(preprocessor, 'to_rgb', False) or getattr(
+            preprocessor, '_channel_conversion', False
+        )
+        self.channels = 'RGB' if to_rgb else 'BGR'
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes the model tells apart, as far as it says."""
+        part = self.model.head if self.task == 'classification' else self.model
+        return getattr(part, 'num_classes', None)
+
+    def metadata(self, classes: Sequence[str] | None) -> dict:
+        """What somebody needs to run the file without the config."""
+        numbers = {
+            name: None if value is None else [float(f'{v:.7g}') for v in value.flatten()]
+            for name, value in dict(mean=self.mean, std=self.std).items()
+        }
+        return dict(
+            task=self.task,
+            classes=None if classes is None else list(classes),
+            channels=self.channels,
+            normalized=self.normalize,
+            **numbers,
+            mmdla=__version__,
+        )
+
+    def respond(self, images: Tensor) -> dict[str, Tensor]:
+        """The outputs before they are made probabilities."""
+        if self.normalize:
+            images = (images - self.mean) / self.std
+        if self.task != 'classification':
+            return {self.outputs[0]: self._logits(images)}
+        feats, head = self.model.extract_feat(images), self.model.head
+        found = dict(scores=head(feats))
+        if 'class_maps' in self.outputs:
+            found['class_maps'] = head.class_maps(feats)
+        return found
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """A segmentor's, at the images' size."""
+        from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+        model, size = self.model, images.shape[2:]
+        predict = getattr(type(model.decode_head), 'predict_by_feat', None)
+        if model.align_corners and predict is BaseDecodeHead.predict_by_feat:
+            # mmseg's own resizing takes the sizes for constants, to warn of some.
+            logits = model.decode_head(model.extract_feat(images))
+            return F.interpolate(logits, size, mode='bilinear', align_corners=True)
+        return model.encode_decode(images, [dict(img_shape=size)])
+
+    @staticmethod
+    def finish(responses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs, of what :meth:`respond` gives."""
+        found = dict(responses)
+        if 'scores' in found:
+            found['scores'] = found['scores'].softmax(1)
+        if 'probability' in found:
+            logits = found['probability']
+            one = logits.shape[1] == 1
+            found['probability'] = logits.sigmoid()[:, 0] if one else logits.softmax(1)[:, 1]
+        return found
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.finish(self.respond(images))
+
+
+def task_of(model: nn.Module) -> str:
+    """``'classification'``, ``'segmentation'`` or ``'boundaries'``.
+
+    Raises:
+        ValueError: If a model is for something else.
+    """
+    if _is_instance(model, 'mmpretrain.models', 'ImageClassifier'):
+        head = model.head
+        if not _is_instance(head, 'mmpretrain.models', 'ClsHead'):
+            raise ValueError(
+                f'model: its head is a {type(head).__name__}; must be a ClsHead, whose scores are the '
+                'softmax over classes, such as LinearClsHead or mmdla.ClassMapHead'
+            )
+        return 'classification'
+    if _is_instance(model, 'mmseg.models', 'EncoderDecoder'):
+        is_boundary = _is_instance(model.decode_head, 'mmdla.models.decode_heads', 'BoundaryHead')
+        return 'boundaries' if is_boundary else 'segmentation'
+    raise ValueError(
+        f"model of type {type(model).__name__}: must be mmpretrain's ImageClassifier or mmseg's "
+        'EncoderDecoder'
+    )
+
+
+def _is_instance(value, module: str, name: str) -> bool:
+    """Without importing the library: a module that is not imported has no instances."""
+    cls = getattr(sys.modules.get(module), name, None)
+    return cls is not None and isinstance(value, cls)
+
+
+def check_file(file: Path, format: str) -> None:
+    """Raise ValueError or FileExistsError unless a file of this format can be written there."""
+    _check_format(format)
+    if file.suffix != SUFFIXES[format]:
+        raise ValueError(
+            f'file={str(file)!r}: must end in {SUFFIXES[format]}, what format={format!r} is called'
+        )
+    if file.exists():
+        raise FileExistsError(f'{file} is there already: move it away, or name another file')
+
+
+def _check_format(format: str) -> None:
+    if format not in SUFFIXES:
+        raise ValueError(f'format={format!r}: must be one of {sorted(SUFFIXES)}')
+
+
+def check_packages(format: str) -> None:
+    """Raise ImportError, in one sentence, if what a format needs is missing."""
+    missing = [name for name in PACKAGES[format] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f'format={format!r} needs {", ".join(missing)}, not installed here: '
+            f"pip install {' '.join(missing)} (or 'mmdla[export]')"
+        )
+    from torch.fx.experimental import _config
+
+    # PyTorch without them binds a graph to maps larger than one pixel, or knows no export.
+    if not (hasattr(torch.compiler, 'is_exporting') and hasattr(_config, 'backed_size_oblivious')):
+        raise ImportError(f'exporting needs PyTorch 2.8 or later; this is {torch.__version__}')
+
+
+def _trace(graph: Graph, example: Tensor) -> torch.export.ExportedProgram:
+    """The graph of a model, free of the example's size.
+
+    Raises:
+        ExportError: If the model cannot be traced, or its code depends on the size.
+    """
+    from torch.export import Dim
+    from torch.fx.experimental import _config
+
+    # Tracing reads shapes only. Ones it would take for constants, so the images get larger, by an odd
+    # factor: they stay even, odd, or multiples of what a network asks for.
+    batch, channels, *size = example.shape
+    size = [side * _odd(-(-LEAST_SIDE // side)) for side in size]
+    images = example.new_zeros(max(batch, 2), channels, *size)
+    free = {0: Dim('batch', min=1), 2: Dim('height', min=1), 3: Dim('width', min=1)}
+    try:
+        # Else maps of one pixel would have to be excluded.
+        with _config.patch(backed_size_oblivious=True):
+            return torch.export.export(graph, (images,), dynamic_shapes=dict(images=free), strict=False)
+    except Exception as error:  # of a model that it cannot trace the exporter raises almost anything
+        kind = type(graph.model).__name__
+        why = f'{type(error).__name__}: {error}'
+        if 'Constraints violated' in why:
+            # Of many lines, one a branch.
+            first = next((line for line in str(error).splitlines() if line.startswith('  - ')), '  - ')
+            why = f'what it does depends on the size of the images ({first[4:]})'
+        raise ExportError(f'{kind} could not be exported: {why}') from error
+
+
+def _odd(number: int) -> int:
+    return number + 1 - number % 2
+
+
+def _write_onnx(program, graph: Graph, file: Path, metadata: dict) -> None:
+    try:
+        model = torch.onnx.export(
+            program, dynamo=True, verbose=False, input_names=['images'], output_names=graph.outputs
+        )
+    except Exception as error:
+        raise ExportError(
+            f'{type(graph.model).__name__} could not be turned into ONNX: {error}'
+        ) from error
+    _name_sizes(model.model)
+    model.model.metadata_props[KEY] = json.dumps(metadata)
+    model.model.producer_name, model.model.producer_version = 'mmdla', __version__
+    model.save(str(file), external_data=False)
+
+
+def _name_sizes(model) -> None:
+    """Call what is free ``batch``, ``height`` and ``width``, for those who look at the file."""
+    import onnx_ir as ir
+
+    shape = model.graph.inputs[0].shape
+    names = {str(shape[i]): name for i, name in {0: 'batch', 2: 'height', 3: 'width'}.items()}
+    values = [*model.graph.inputs, *model.graph.outputs]
+    for node in model.graph:
+        values += node.outputs
+    for value in values:
+        for i, side in enumerate(value.shape or ()):
+            if str(side) in names:
+                value.shape[i] = ir.SymbolicDim(names[str(side)])
+
+
+def _write_torch(program, graph: Graph, file: Path, metadata: dict) -> None:
+    torch.export.save(program, str(file), extra_files={f'{KEY}.json': json.dumps(metadata)})
+
+
+def _read_onnx(file: Path) -> tuple[Run, dict]:
+    check_packages('onnx')
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(images: Tensor) -> dict[str, Tensor]:
+        found = session.run(names, {'images': images.detach().cpu().numpy()})
+        return {name: torch.from_numpy(value) for name, value in zip(names, found)}
+
+    held = session.get_modelmeta().custom_metadata_map
+    return run, json.loads(held.get(KEY, '{}'))
+
+
+def _read_torch(file: Path) -> tuple[Run, dict]:
+    held = {f'{KEY}.json': ''}
+    program = torch.export.load(str(file), extra_files=held)
+    return program.module(), json.loads(held[f'{KEY}.json'] or '{}')
+
+
+WRITERS = dict(onnx=_write_onnx, torch_export=_write_torch)
+READERS = dict(onnx=_read_onnx, torch_export=_read_torch)
+
+
+def _check(graph: Graph, example: Tensor, run: Run, tolerance: float, file: Path) -> float:
+    """The largest difference between a file's outputs and the model's.
+
+    Raises:
+        ExportError: If it is above the tolerance, or the shapes are others.
+    """
+    # Another number of images, and where one side was odd an even one.
+    other = F.pad(torch.cat([example, example[:1]]), (0, 1, 0, 1), mode='replicate')
+    largest = 0.0
+    for images in (example, other):
+        found, size = run(images), 'x'.join(map(str, images.shape))
+        responses = graph.respond(images)
+        for name, wanted in graph.finish(responses).items():
+            value = found[name].to(wanted.device)
+            if value.shape != wanted.shape:
+                raise ExportError(
+                    f'{file}: its {name} of {size} images are of shape {tuple(value.shape)}, the '
+                    f"model's of {tuple(wanted.shape)}; nothing was written"
+                )
+            scale = float(torch.stack([wanted.abs().max(), responses[name].abs().max()]).max())
+            if not math.isfinite(scale):
+                raise ExportError(
+                    f"{file}: the model's own {name} of {size} images are not finite, so that there is "
+                    'nothing to compare with; nothing was written'
+                )
+            difference = float((value - wanted).abs().max()) / max(scale, torch.finfo(value.dtype).tiny)
+            if not difference <= tolerance:  # which NaN is not, either
+                raise ExportError(
+                    f"{file}: its {name} of {size} images differ from the model's by {difference:.1e} "
+                    f'of the largest value, more than tolerance={tolerance:g}; nothing was written'
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+@contextmanager
+def _new_file(file: Path) -> Iterator[Path]:
+    """A file to write, which gets its name when that is done, and is removed if it fails."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f'.{file.name}.part-', dir=file.parent))
+    try:
+        yield folder / file.name
+        if file.exists():
+            raise FileExistsError(f'{file} has appeared meanwhile: it is left as it is')
+        os.rename(folder / file.name, file)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards the modes that there were."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' notes on themselves."""
+    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
