@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_map
 
 
 class _Storages(TorchDispatchMode):
@@ -43,19 +43,21 @@ def _outputs(out) -> list[Tensor]:
     return [t for t in tree_flatten(out)[0] if isinstance(t, Tensor) and t.requires_grad]
 
 
-def saved_bytes(model: nn.Module, x: Tensor) -> int:
+def saved_bytes(model: nn.Module, x: Tensor | list[Tensor]) -> int:
     """Bytes that are kept for backward, each storage once, without parameters and buffers.
 
     What lives on after a forward pass when its output is gone but for the graph.
 
     Args:
         model (nn.Module): Put into training mode.
-        x (Tensor): Its input.
+        x (Tensor | list[Tensor]): Its input.
     """
     model.train()
-    with _Storages([x, *model.parameters(), *model.buffers()]) as storages:
-        # A copy, which lives if it is kept, whatever happens to the input.
-        graph = [t.grad_fn for t in _outputs(model(x.detach().clone().requires_grad_(x.requires_grad)))]
+    with _Storages([*tree_flatten(x)[0], *model.parameters(), *model.buffers()]) as storages:
+        # Copies, which live if they are kept, whatever happens to the input.
+        copied = tree_map(lambda t: t.detach().clone().requires_grad_(t.requires_grad), x)
+        graph = [t.grad_fn for t in _outputs(model(copied))]
+        del copied
         saved = storages.alive()
     del graph
     return saved
