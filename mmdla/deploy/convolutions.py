@@ -81,6 +81,7 @@ def replace_convolutions(module: nn.Module, run: Callable[[], object]) -> None:
 # Functions, modules, names of methods; operators by their names, of `y + x` and of `y += x`.
 _RELU = {F.relu, torch.relu, torch.relu_, nn.ReLU, 'relu', 'relu_'}
 _ADD = {torch.add, 'add', 'add_', 'iadd'}
+_IN_PLACE = {'iadd', 'isub', 'imul', 'itruediv', 'ifloordiv', 'ipow', 'imod', 'iand', 'ior', 'ixor'}
 
 
 def _target(graph: fx.GraphModule, node: fx.Node) -> object:
@@ -112,6 +113,28 @@ def _added(graph: fx.GraphModule, node: fx.Node | None, to: fx.Node) -> fx.Node 
     return other if None not in shapes and shapes[0] == shapes[1] else None
 
 
+def _changes(graph: fx.GraphModule, start: fx.Node, end: fx.Node, but: Sequence[fx.Node] = ()) -> bool:
+    """Whether anything between two nodes changes a map in place: then reading it may not be delayed."""
+    node = start.next
+    while node is not end:
+        if node not in but and _in_place(graph, node):
+            return True
+        node = node.next
+    return False
+
+
+def _in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == 'call_module':
+        return bool(getattr(graph.get_submodule(node.target), 'inplace', False))
+    if node.op not in ('call_function', 'call_method'):
+        return False
+    if node.kwargs.get('inplace') or 'out' in node.kwargs:
+        return True
+    name = node.target if isinstance(node.target, str) else getattr(node.target, '__name__', '')
+    operators = getattr(node.target, '__module__', None) == '_operator'
+    return name == 'setitem' or name.endswith('_') or (operators and name in _IN_PLACE)
+
+
 def fuse(graph: fx.GraphModule) -> int:
     """Let Winograd convolutions take the concatenation before them, and the sum and ReLU after.
 
@@ -131,16 +154,16 @@ def fuse(graph: fx.GraphModule) -> int:
         xs, weights, bias, residual, relu = node.args
         before = xs[0]
         if len(xs) == 1 and _only_user(before) is node and _target(graph, before) is torch.cat:
-            maps, *dim = before.args
-            if (dim or [before.kwargs.get('dim', 0)])[0] == 1:
-                xs, number = list(maps), number + 1
+            arguments = dict(zip(('tensors', 'dim'), before.args)) | before.kwargs
+            if arguments.get('dim') == 1 and not _changes(graph, before, node):
+                xs, number = list(arguments['tensors']), number + 1
         taken, after = [], _only_user(node)
         added = _added(graph, after, node)
-        if added is not None:
+        if added is not None and not _changes(graph, node, after):
             residual = added
             taken.append(after)
             after = _only_user(after)
-        if _is_relu(graph, after):
+        if _is_relu(graph, after) and not _changes(graph, node, after, taken):
             relu = True
             taken.append(after)
         number += len(taken)

@@ -174,9 +174,9 @@ class Graph(nn.Module):
                 "normalize=True: the model's data_preprocessor has no mean and std to do it with; "
                 'leave it out'
             )
-        to_rgb = getattr(preprocessor, 'to_rgb', False) or getattr(
-            preprocessor, '_channel_conversion', False
-        )
+        # mmpretrain's name, mmengine's, and that of upstream's mmseg.
+        flags = ('to_rgb', '_channel_conversion', 'channel_conversion')
+        to_rgb = any(getattr(preprocessor, flag, False) for flag in flags)
         self.channels = 'RGB' if to_rgb else 'BGR'
 
     @property
@@ -246,6 +246,8 @@ def task_of(model: nn.Module) -> str:
     Raises:
         ValueError: If a model is for something else.
     """
+    if _is_instance(model, 'mmdla.deploy.inference', 'Optimized'):
+        raise ValueError('model: is optimized for PyTorch; export the model that it was made from')
     if _is_instance(model, 'mmpretrain.models', 'ImageClassifier'):
         head = model.head
         if not _is_instance(head, 'mmpretrain.models', 'ClsHead'):

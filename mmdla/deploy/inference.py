@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
@@ -45,7 +46,8 @@ def optimize(
     segmentor's ``predict``, ``test_step`` and inferencers work as before
     (``inferencer.model = optimize(inferencer.model, example)``); anything else is a module that returns
     what the model returns. The first call with ``compile`` takes the compiler's time, that with a
-    second size as well; from then on every size runs.
+    second size as well; from then on every size runs. Its weights are fixed: load others into the model
+    and optimize again.
 
     Args:
         model (nn.Module): A backbone or other module of tensors, mmpretrain's ``ImageClassifier`` or
@@ -77,6 +79,9 @@ def optimize(
     """
     adapter = _adapter(model)
     _check(model, example, dtype, labels_only, adapter)
+    if dtype != torch.float32:
+        # There a wrong number is told from a rounded one.
+        optimize(model, example, compile=False)
     copied = copy.deepcopy(model).eval().requires_grad_(False)
     quick = adapter.build(copied, example, dtype, compile, labels_only)
     quick.error = _compare(model, quick, example, dtype)
@@ -130,6 +135,7 @@ def _adapter(model: nn.Module) -> type[Optimized]:
         from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
 
         if isinstance(model, EncoderDecoder) and not isinstance(model, CascadeEncoderDecoder):
+            _check_head(model.decode_head)
             return OptimizedSegmentor
     if 'mmpretrain' in sys.modules:
         from mmpretrain.models import ImageClassifier
@@ -144,6 +150,17 @@ def _adapter(model: nn.Module) -> type[Optimized]:
     return OptimizedModule
 
 
+def _check_head(head: nn.Module) -> None:
+    """Refuse a decode head that predicts in a way of its own."""
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+    if not isinstance(head, BaseDecodeHead) or type(head).predict is not BaseDecodeHead.predict:
+        raise OptimizeError(
+            f'model: its head, {type(head).__name__}, predicts in a way of its own; optimize its '
+            'backbone: model.backbone = optimize(model.backbone, example)'
+        )
+
+
 # -- the network itself ---------------------------------------------------------------------------
 
 
@@ -152,7 +169,12 @@ def _prepare(part: nn.Module, dtype: torch.dtype) -> nn.Module:
     part = revert_sync_batchnorm(part)
     for module in list(part.modules()):
         _fold_lists(module)
-    part = fuse_conv_bn(part)
+    try:
+        part = fuse_conv_bn(part)
+    except TypeError as error:
+        raise OptimizeError(
+            'model: has a batch norm without weights or without statistics, which cannot be folded'
+        ) from error
     on_cpu = all(p.device.type == 'cpu' for p in part.parameters())
     if dtype != torch.float32 and on_cpu:
         # PyTorch's depthwise transposed convolution takes ten times as long in bfloat16 there.
@@ -201,8 +223,13 @@ class Network(nn.Module):
         kind = dict(dtype=self.dtype, memory_format=torch.channels_last)
         return _to_float(self.function(_each(x, lambda t: t.to(**kind))))
 
+    def uncompiled(self, x: Maps) -> Maps:
+        """What it computes, whether it is compiled or not."""
+        with torch.no_grad(), _no_autocast(x):
+            return self._run(x)
+
     def forward(self, x: Maps) -> Maps:
-        with torch.no_grad():
+        with torch.no_grad(), _no_autocast(x):
             if not self.compile:
                 return self.run(x)
             import torch._dynamo.config as dynamo
@@ -216,7 +243,26 @@ class Network(nn.Module):
 
 def _each(maps: Maps, function: Callable[[Tensor], Tensor]) -> Maps:
     """A function's result for a map, or for each of several."""
-    return function(maps) if isinstance(maps, Tensor) else type(maps)(_each(m, function) for m in maps)
+    if isinstance(maps, Tensor):
+        return function(maps)
+    each = [_each(m, function) for m in maps]
+    return type(maps)(*each) if hasattr(maps, '_fields') else type(maps)(each)
+
+
+def _no_autocast(maps: Maps) -> AbstractContextManager:
+    """The network has a type of its own."""
+    return torch.autocast(_tensors(maps)[0].device.type, enabled=False)
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    """On GPUs that would round float32 to ten bits in convolutions, and folded weights otherwise."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _to_float(out: Maps) -> Maps:
@@ -232,21 +278,27 @@ def _compare(model: nn.Module, quick: nn.Module, example: Maps, dtype: torch.dty
     modes = {m: m.training for m in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _no_tf32(), _no_autocast(example):
             wanted = _tensors(model(example))
     finally:
         for module, mode in modes.items():
             module.training = mode
+    kinds = {type(t).__name__ for t in wanted if not isinstance(t, Tensor)}
+    if kinds:
+        raise OptimizeError(f'model: returns {", ".join(kinds)}; must be tensors, or lists of them')
     try:
-        found = _tensors(quick(example))
+        with _no_tf32():
+            found = _tensors(quick.outputs(example))
     except torch._dynamo.exc.Unsupported as error:
         reason = str(error).strip().splitlines()[0]
         raise OptimizeError(
             f'model: the compiler cannot take it whole ({reason}); use compile=False'
         ) from error
-    error = max(
-        ((a - b).abs().max() / b.abs().max().clamp(min=1e-12)).item() for a, b in zip(found, wanted)
-    )
+    # A tensor's maximum is NaN where one of its values is.
+    error = torch.stack(
+        [(a.float() - b).abs().max() / b.abs().max().clamp(min=1e-12) for a, b in zip(found, wanted)]
+    ).max()
+    error = error.item()
     if not all(t.isfinite().all() for t in wanted):
         raise OptimizeError('model: gives infinite values or NaN on the example')
     if not error < (TOLERANCE if dtype == torch.float32 else float('inf')):
@@ -265,6 +317,10 @@ class Optimized:
     """Marks what :func:`optimize` returns; ``error`` is how far it is from the model."""
 
     error: float
+
+    def outputs(self, example: Maps) -> Maps:
+        """What is compared with the model's outputs."""
+        return self(example)
 
     def train(self, mode: bool = True) -> nn.Module:
         """Refuse training: the batch norms are gone."""
@@ -352,14 +408,26 @@ class OptimizedSegmentor(_Reclassed):
     def compile_networks(self, dtype: torch.dtype, compile: bool) -> None:
         """Encoder and decoder as one network; and with what turns the logits into labels."""
         self.auxiliary_head = None
-        # With labels alone the compiler meets it inside `label_maps`.
-        self.network = Network(super()._forward, dtype, compile and not self.labels_only)
+        self.network = Network(super()._forward, dtype, compile)
         self.label_maps = Network(self._label_maps, dtype, compile)
         self.class_probabilities = Network(self._class_probabilities, dtype, compile)
 
+    def outputs(self, example: Tensor) -> Tensor:
+        """Logits; with ``labels_only`` not compiled, once the compiled labels agree with them."""
+        if not self.labels_only:
+            return self(example)
+        logits = self.network.uncompiled(example)
+        wanted = self._labels_of(logits, tuple(example.shape[2:]))
+        differing = (self.label_maps(example) != wanted).float().mean().item()
+        if differing > 0.01 and self.dtype == torch.float32:
+            raise OptimizeError(f'model: compiled, {100 * differing:.2g}% of the labels differ')
+        return logits
+
     def _label_maps(self, x: Tensor) -> Tensor:
-        meta = dict(img_shape=tuple(x.shape[2:]))
-        logits = self.decode_head.predict_by_feat(_to_float(super()._forward(x)), [meta])
+        return self._labels_of(_to_float(super()._forward(x)), tuple(x.shape[2:]))
+
+    def _labels_of(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        logits = self.decode_head.predict_by_feat(logits, [dict(img_shape=size)])
         if logits.shape[1] > 1:
             return logits.argmax(1, keepdim=True)
         return (logits.sigmoid() > self.decode_head.threshold).float()

@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,9 +97,17 @@ def _build(command: Sequence[str], library: Path) -> None:
         os.replace(output, library)
 
 
-@functools.cache
+_once = threading.Lock()
+
+
 def unavailable() -> str | None:
     """Why there is no operator here, in a line; None where there is. Builds it on the first call."""
+    with _once:
+        return _unavailable()
+
+
+@functools.cache
+def _unavailable() -> str | None:
     try:
         command = _command()
         library = _library(command)

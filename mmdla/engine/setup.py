@@ -85,7 +85,7 @@ def dataset_meta(cfg: Config, meta: Mapping) -> dict:
     with DATASETS.switch_scope_and_registry(cfg.get('default_scope', 'mmseg')) as registry:
         kind = dataset.type
         kind = registry.get(kind) if isinstance(kind, str) else kind
-    return getattr(kind, 'METAINFO', {}) | dataset.get('metainfo', {})
+    return getattr(kind, 'METAINFO', {}) | (dataset.get('metainfo') or {})
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -124,13 +124,13 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
     if not isinstance(channels_last, bool):
         raise ValueError(f'channels_last={channels_last!r}: must be True or False')
     kind = cfg.get('runner_type', 'Runner')
-    runner = RUNNERS.get(kind)
+    runner = RUNNERS.get(kind) if isinstance(kind, str) else kind
     if channels_last and not (runner and issubclass(runner, Runner)):
         raise ValueError(f"channels_last=True: needs runner_type='Runner', the config has {kind!r}")
     check_config(cfg, splits)
     fit_to_machine(cfg, cfg.launcher)
     if channels_last:
-        return type(kind, (_ChannelsLast, runner), {}).from_cfg(cfg)
+        return type(runner.__name__, (_ChannelsLast, runner), {}).from_cfg(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

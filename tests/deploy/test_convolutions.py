@@ -47,6 +47,20 @@ def added_later(m, x):
     return F.relu(y + shortcut)
 
 
+def changed_between(m, x):
+    x = x.clone()
+    y = m.a(x)
+    x.neg_()
+    return y + x
+
+
+def changed_after_concatenation(m, x):
+    x = x.clone()
+    z = torch.cat([x[:, :16], x[:, 16:]], 1)
+    x *= -1
+    return m.a(z)
+
+
 # What a function computes, and how many operations are taken into its convolutions.
 FUSED = [
     (lambda m, x: m.relu(m.a(x)), 1),
@@ -57,6 +71,7 @@ FUSED = [
     (added_later, 2),
     (lambda m, x: m.relu(m.a(torch.cat([x[:, :16], x[:, 16:]], 1))), 2),
     (lambda m, x: m.a(torch.cat((x[:, :7], x[:, 7:]), dim=1)), 1),
+    (lambda m, x: m.a(torch.cat(tensors=(x[:, :7], x[:, 7:]), dim=1)), 1),
     (lambda m, x: m.a(x) + m.b(x), 1),
 ]
 # ... and what is left as it is: used twice, another shape, another factor, no map, another order.
@@ -70,6 +85,8 @@ LEFT = [
     lambda m, x: m.a(torch.cat([x, x], 2)),
     lambda m, x: F.leaky_relu(m.a(x), 0.1),
     lambda m, x: m.a(x) - x,
+    changed_between,
+    changed_after_concatenation,
 ]
 
 

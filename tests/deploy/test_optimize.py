@@ -357,6 +357,60 @@ def test_what_cannot_be_is_refused():
         optimize(nn.Sequential(nn.Conv2d(3, 3, 1), Breaking()), x)
 
 
+class Second(nn.Module):
+    """A second output that is not finite."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return [y, y * (float('nan') if y.dtype == torch.bfloat16 else 1)]
+
+
+def test_every_output_counts():
+    with pytest.raises(OptimizeError, match='must be finite'):
+        optimize(Second().eval(), torch.rand(1, 3, 8, 8), torch.bfloat16, compile=False)
+
+
+def test_wrong_folding_is_found_in_low_precision_too():
+    with pytest.raises(OptimizeError, match='does not follow the convolution'):
+        optimize(random_norms(NormFirst()), torch.rand(1, 3, 8, 8), torch.bfloat16, compile=False)
+
+
+def test_norms_that_cannot_be_folded_are_named():
+    layers = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False)).eval()
+    with pytest.raises(OptimizeError, match='batch norm without weights'):
+        optimize(layers, torch.rand(1, 3, 8, 8), compile=False)
+
+
+def test_other_outputs_are_named():
+    class Dict(nn.Module):
+        def forward(self, x):
+            return dict(x=x)
+
+    with pytest.raises(OptimizeError, match='returns dict'):
+        optimize(Dict(), torch.rand(1, 3, 8, 8), compile=False)
+
+
+def test_autocast_around_changes_nothing():
+    backbone, x = random_norms(DLA('34')), torch.rand(1, 3, 96, 96)
+    quick = optimize(backbone, x, compile=False)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = quick(x)
+    close(found, run(backbone, x))
+
+
+def test_heads_of_other_predictions_are_refused():
+    head = dict(
+        type='EncHead', in_channels=[8, 16, 16, 16], in_index=(0, 1, 2, 3), channels=8, num_codes=4,
+        use_se_loss=True, num_classes=3,
+    )  # fmt: skip
+    with pytest.raises(OptimizeError, match='EncHead, predicts in a way of its own'):
+        optimize(segmentor(head), torch.rand(1, 3, 64, 96), compile=False)
+
+
 def test_other_models_are_named():
     pytest.importorskip('mmseg')
     from mmdla.models.segmentors.seg_tta import SegTTAModel

@@ -641,6 +641,25 @@ def test_one_graph_without_breaks(name, with_cp):
         assert (found.graph_count, found.graph_break_count) == (1, 0), reasons
 
 
+def test_levels_are_sequences_still():
+    """Parts of a level, and layers put after it, run."""
+    level = DLA('46_c').level0
+    x = torch.randn(2, 16, 8, 8)
+    torch.testing.assert_close(level[:2](x), level[1](level[0](x)))
+    torch.testing.assert_close(level[:1](x), level[0](x))
+    assert (level.append(nn.Softmax(1))(x).sum(1) - 1).abs().max() < 1e-5
+
+
+def test_arguments_by_name():
+    neck = IDAUp([4, 8])
+    maps = [torch.randn(1, 4, 8, 8), torch.randn(1, 8, 4, 4)]
+    torch.testing.assert_close(neck(inputs=maps), neck(maps))
+    with pytest.raises(TypeError, match='conv2d'):
+        neck([torch.randn(1, 4, 8, 8), 3])
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'inputs'"):
+        neck()
+
+
 def test_under_the_compiler_nothing_is_packed(made):
     model = DLA('46_c', out_indices=(2,)).train()
     compiled = torch.compile(model, backend='aot_eager', fullgraph=True)

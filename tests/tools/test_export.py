@@ -24,7 +24,7 @@ from mmseg.structures import SegDataSample
 
 import mmdla
 from mmdla.checkpoints import CheckpointError, load_model
-from mmdla.deploy.exporting import ExportError, Graph, export, load
+from mmdla.deploy.exporting import ExportError, Graph, export, load, task_of
 from mmdla.engine.setup import build_model
 from mmdla.models import DLA, DRN
 from mmdla.models.layers import aggregation, upsampling
@@ -213,6 +213,28 @@ def test_without_branches_the_same(monkeypatch):
                 patch.setattr(module, 'exporting', lambda: True)
             for name, form in forms.items():
                 assert torch.equal(form(x), wanted[name]), (name, size)
+
+
+def test_channels_of_segmentors(monkeypatch):
+    """Upstream's mmseg and OneDL's keep the flag under different names."""
+    pytest.importorskip('mmseg')
+    from mmengine.config import Config
+
+    from mmdla.engine.setup import build_model
+
+    cfg = Config.fromfile(ROOT / 'configs/dla34_demo.py')
+    assert cfg.model.data_preprocessor.bgr_to_rgb
+    assert Graph(build_model(cfg)).channels == 'RGB'
+    cfg.model.data_preprocessor.bgr_to_rgb = False
+    assert Graph(build_model(cfg)).channels == 'BGR'
+
+
+def test_optimized_models_are_refused():
+    from mmdla.deploy import optimize
+
+    quick = optimize(build(TINY).eval(), torch.rand(1, 3, 64, 64), compile=False)
+    with pytest.raises(ValueError, match='export the model that it was made from'):
+        task_of(quick)
 
 
 def test_metadata_and_normalization_are_in_the_file(tmp_path):

@@ -43,6 +43,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.batches is not None and args.batches < 1:
         parser.error(f'--batches {args.batches}: must be positive')
+    if args.launcher != 'none':
+        parser.error(f'--launcher {args.launcher}: one process is compared; leave it out')
     return args
 
 

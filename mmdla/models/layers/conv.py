@@ -9,6 +9,7 @@ from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from mmengine.model import Sequential
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .remake import norm_act
 
@@ -131,12 +132,14 @@ def conv_norm(
 
 
 class ConvNormAct(Sequential):
-    """Layers in a row, of which those named ``3n``, ``3n + 1`` and ``3n + 2`` are such a triple."""
+    """Layers in a row; what a batch norm and the layer after it make may be made again in backward."""
 
     def forward(self, x: Tensor) -> Tensor:
         layers = list(self)
-        for conv, norm, act in zip(layers[::3], layers[1::3], layers[2::3]):
-            x = norm_act(norm, act, conv(x))
+        while layers:
+            layer = layers.pop(0)
+            pair = isinstance(layer, _BatchNorm) and layers
+            x = norm_act(layer, layers.pop(0), x) if pair else layer(x)
         return x
 
 

@@ -144,7 +144,9 @@ def _bytes(tensor: Tensor) -> int:
 def _large(x: Tensor | Sequence[Tensor]) -> bool:
     """Whether a forward's input is tensors, and worth the bookkeeping."""
     maps = [x] if isinstance(x, Tensor) else x
-    return isinstance(maps, (list, tuple)) and sum(map(_bytes, maps)) >= LEAST_INPUT
+    if not (isinstance(maps, (list, tuple)) and all(isinstance(m, Tensor) for m in maps)):
+        return False
+    return sum(map(_bytes, maps)) >= LEAST_INPUT
 
 
 def _worth(tensor: Tensor) -> bool:
@@ -225,22 +227,23 @@ def remaking(forward: Callable) -> Callable:
     """
 
     @functools.wraps(forward)
-    def run(self, x):
+    def run(self, *args, **kwargs):
+        x = next(iter((*args, *kwargs.values())), None)
         if (
             compiling()
             or not (self.training and torch.is_grad_enabled() and _state.allowed)
             or not _large(x)
             or _hooked()
         ):
-            return forward(self, x)
+            return forward(self, *args, **kwargs)
         hooks = saved_tensors_hooks(pack, unpack)
         try:
             hooks.__enter__()
         except RuntimeError:  # torch.func allows none
-            return forward(self, x)
+            return forward(self, *args, **kwargs)
         _state.active = True
         try:
-            return forward(self, x)
+            return forward(self, *args, **kwargs)
         finally:
             _state.active = False
             hooks.__exit__()
