@@ -256,7 +256,7 @@ def test_where_it_pays():
 )
 def test_reason_where_it_cannot_be_built(monkeypatch, tmp_path, change, reason):
     monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path))
-    monkeypatch.setattr(module, 'unavailable', module.unavailable.__wrapped__)
+    monkeypatch.setattr(module, '_unavailable', module._unavailable.__wrapped__)
     change(monkeypatch)
     assert not module.available()
     with pytest.raises(RuntimeError, match=f'no Winograd convolution: .*{reason}'):
