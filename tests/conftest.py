@@ -68,6 +68,12 @@ def run_ranks(folder: Path, steps: str, *args: str, ranks: int = 2) -> str:
     return done.stdout
 
 
+def small_streets(train: int) -> list[str]:
+    """Options that have the demo's data sets be small; ``train`` is the number of images to train on."""
+    options = (f'sizes.train={train}', 'sizes.val=2', 'image_size=(64,96)')
+    return [f'{split}_dataloader.dataset.{o}' for split in ('train', 'val', 'test') for o in options]
+
+
 def random_norms(module: torch.nn.Module) -> torch.nn.Module:
     """Put into evaluation mode, with batch norms that are not the identity."""
     for m in module.modules():

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
-from mmseg.registry import DATASETS
 from mmseg.utils import get_classes, get_palette
 from torch import nn
 
 from ..checkpoints import read_checkpoint, weights_for
+from ..engine.setup import dataset_meta
 from ..registry import MIM
 
 
@@ -92,6 +92,5 @@ class SegInferencer(MMSegInferencer):
         meta = dict(checkpoint.get('meta') or {})
         state_dict = weights_for(model, checkpoint, self._source)
         if not {'dataset_meta', 'CLASSES'} & meta.keys():
-            dataset = cfg.test_dataloader.dataset
-            meta['dataset_meta'] = DATASETS.get(dataset.type).METAINFO | dataset.get('metainfo', {})
+            meta['dataset_meta'] = dataset_meta(cfg, meta)
         super()._load_weights_to_model(model, dict(meta=meta, state_dict=state_dict), cfg)

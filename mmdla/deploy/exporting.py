@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import __version__
+from ..utils.modes import evaluating
 
 # What a format's files end in, and what writing and checking them needs beside PyTorch.
 SUFFIXES = dict(onnx='.onnx', torch_export='.pt2')
@@ -110,7 +111,7 @@ def export(
             f'classes: {len(classes)} names; must be as many as the model tells apart, '
             f'{graph.num_classes}'
         )
-    with _evaluating(model), torch.no_grad(), _new_file(file) as part, _quiet():
+    with evaluating(model), torch.no_grad(), _new_file(file) as part, _quiet():
         program = _trace(graph, example)
         WRITERS[format](program, graph, part, graph.metadata(classes))
         del program
@@ -443,18 +444,6 @@ def _new_file(file: Path) -> Iterator[Path]:
         os.rename(folder / file.name, file)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards the modes that there were."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..models.layers import LearnedUpsample
+from ..utils.modes import evaluating
 from .convolutions import backend, replace_convolutions
 from .upsampling import PhaseUpsample
 
@@ -275,14 +276,8 @@ def _tensors(maps: Maps) -> list[Tensor]:
 
 def _compare(model: nn.Module, quick: nn.Module, example: Maps, dtype: torch.dtype) -> float:
     """Largest difference of the outputs on the example, relative to the largest output."""
-    modes = {m: m.training for m in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), _no_tf32(), _no_autocast(example):
-            wanted = _tensors(model(example))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(model), torch.no_grad(), _no_tf32(), _no_autocast(example):
+        wanted = _tensors(model(example))
     kinds = {type(t).__name__ for t in wanted if not isinstance(t, Tensor)}
     if kinds:
         raise OptimizeError(f'model: returns {", ".join(kinds)}; must be tensors, or lists of them')
@@ -344,9 +339,8 @@ class OptimizedModule(Optimized, nn.Module):
         """Take over a copy."""
         self = cls()
         self.module = _prepare(model, dtype)
-        self.network = Network(self.module, dtype, compile=False)
-        replace_convolutions(self, lambda: self.network(example))
         self.network = Network(self.module, dtype, compile)
+        replace_convolutions(self, lambda: self.network.uncompiled(example))
         return self.eval()
 
     def forward(self, x: Maps) -> Maps:
@@ -376,9 +370,8 @@ class _Reclassed(Optimized):
         model.__class__ = type(f'Optimized{name}', (cls, type(model)), {})
         model.labels_only = labels_only
         model.dtype = dtype
-        model.compile_networks(dtype, compile=False)
-        replace_convolutions(model, lambda: model.network(example))
         model.compile_networks(dtype, compile)
+        replace_convolutions(model, lambda: model.network.uncompiled(example))
         return model
 
 

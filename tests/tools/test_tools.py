@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 pytest.importorskip('mmseg')
-from conftest import free_port, run_ranks
+from conftest import free_port, run_ranks, small_streets
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -34,11 +34,7 @@ SMALL = [
     'default_hooks.checkpoint.interval=2',
     'default_hooks.logger.interval=1',
     'param_scheduler.1.end=40',
-    *(
-        f'{split}_dataloader.dataset.{option}'
-        for split in ('train', 'val', 'test')
-        for option in ('sizes.train=8', 'sizes.val=2', 'image_size=(64,96)')
-    ),
+    *small_streets(train=8),
 ]
 
 

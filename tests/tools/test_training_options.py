@@ -9,7 +9,7 @@ import pytest
 import torch
 
 pytest.importorskip('mmseg')
-from conftest import free_port
+from conftest import free_port, small_streets
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -32,11 +32,7 @@ SMALL = [
     'default_hooks.visualization.draw=False',
     'param_scheduler.1.end=40',
     'randomness.seed=0',
-    *(
-        f'{split}_dataloader.dataset.{option}'
-        for split in ('train', 'val', 'test')
-        for option in ('sizes.train=6', 'sizes.val=2', 'image_size=(64,96)')
-    ),
+    *small_streets(train=6),
 ]
 
 

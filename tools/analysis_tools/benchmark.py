@@ -145,7 +145,9 @@ def segmentors() -> tuple[Config, Config]:
     cfg = Config.fromfile(CONFIG)
     cfg.model.backbone.init_cfg = None
     fcn = Config(ConfigDict(cfg.to_dict()))
-    fcn.model.backbone = dict(type='TIMMBackbone', model_name='dla34', features_only=True, pretrained=False)
+    fcn.model.backbone = dict(
+        type='TIMMBackbone', model_name='dla34', features_only=True, pretrained=False
+    )
     fcn.model.decode_head = dict(
         type='FCNHead', in_channels=512, in_index=-1, channels=128, num_classes=19
     )
