@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmdla.utils.boundaries import BoundaryFileError, read_annotations, read_boundary_map
 from mmdla.utils.image_files import (
     MAX_PIXELS,
     ImageFileError,
@@ -132,3 +136,210 @@ def test_ghostscript_is_not_started(tmp_path, monkeypatch):
         check_image_file(path)
     with pytest.raises(ImageFileError), open_image(path) as image:
         image.load()
+
+
+# -- .mat -------------------------------------------------------------------------------------------
+
+
+def element(kind: int, data: bytes) -> bytes:
+    """An element of a MAT-file of level 5."""
+    return struct.pack('<II', kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def matrix(cls: int, dims: tuple[int, ...], name: bytes, *parts: bytes) -> bytes:
+    flags = element(6, struct.pack('<II', cls, 0))
+    shape = element(5, struct.pack(f'<{len(dims)}i', *dims))
+    return element(14, flags + shape + element(1, name) + b''.join(parts))
+
+
+def write_mat(path: Path, *variables: bytes, compressed: bool = False) -> Path:
+    header = b'MATLAB 5.0'.ljust(116) + bytes(8) + struct.pack('<H', 0x100) + b'IM'
+    if compressed:
+        packed = [zlib.compress(v, 9) for v in variables]
+        variables = [struct.pack('<II', 15, len(p)) + p for p in packed]
+    path.write_bytes(header + b''.join(variables))
+    return path
+
+
+ONE = matrix(6, (1, 1), b'', element(9, bytes(8)))
+
+
+def nested(levels: int) -> bytes:
+    """A cell in a cell in a cell ..."""
+    head = matrix(1, (1, 1), b'')[8:]
+    sizes = [len(ONE) + len(head) + i * (len(head) + 8) for i in range(levels)]
+    return b''.join(struct.pack('<II', 14, s) + head for s in reversed(sizes)) + ONE
+
+
+def boundaries(*parts: bytes) -> bytes:
+    """``groundTruth`` of one annotator."""
+    names = element(5, struct.pack('<i', 16)) + element(1, b'Boundaries'.ljust(16, b'\0'))
+    cell = matrix(2, (1, 1), b'', names, *parts)
+    return matrix(1, (1, 1), b'groundTruth', cell)
+
+
+def sparse(shape: tuple[int, int], rows: list[int], columns: list[int]) -> bytes:
+    return matrix(
+        5, shape, b'', *(element(5, struct.pack(f'<{len(i)}i', *i)) for i in (rows, columns)),
+        element(9, struct.pack(f'<{len(rows)}d', *[1.0] * len(rows))),
+    )  # fmt: skip
+
+
+MATS = {
+    'cells to the end of the stack': (
+        matrix(1, (1, 1), b'groundTruth', nested(20_000)),
+        'has cells in cells, more than 16 levels',
+    ),
+    'numbers of no type': (
+        matrix(6, (1, 1), b'groundTruth', element(60_000, bytes(8))),
+        'numbers of a type 60000, which there is not',
+    ),
+    'text of no type': (matrix(4, (1, 4), b'groundTruth', element(8, bytes(8))), 'of a type 8'),
+    'cells that are not there': (matrix(1, (2**31 - 1, 1), b'groundTruth'), 'claims to be 2147483647x1'),
+    'text that is not there': (
+        matrix(4, (2**30, 1), b'groundTruth', element(16, b'')), 'claims to be 1073741824x1',
+    ),
+    'structs that are not there': (
+        matrix(2, (2**20, 2**10), b'groundTruth', element(5, struct.pack('<i', 8)), element(1, b'')),
+        'claims to be 1048576x1024',
+    ),
+    'a negative size': (matrix(6, (-1, -1), b'groundTruth', element(9, b'')), 'claims to be -1x-1'),
+    'bytes that are not there': (
+        matrix(6, (1, 1), b'groundTruth', struct.pack('<II', 9, 2**31) + bytes(8)),
+        'claims more bytes than there are',
+    ),
+    'names of fields without length': (
+        matrix(2, (1, 1), b'groundTruth', element(5, struct.pack('<i', -1)), element(1, b'a')),
+        'whose fields have names of 4294967295 bytes',
+    ),
+    'an object': (
+        matrix(3, (1, 1), b'groundTruth', element(1, b'inline'), element(5, struct.pack('<i', 8))),
+        'has an object or a function .class 3., which is no data',
+    ),
+    'a function': (matrix(16, (1, 1), b'groundTruth', ONE), 'has an object or a function .class 16.'),
+    'a sparse matrix of many rows': (
+        boundaries(sparse((10**9, 10), [], [0] * 11)),
+        'Boundaries: 1000000000x10 are 10,000,000,000 pixels, more than',
+    ),
+    'a sparse matrix that points elsewhere': (
+        boundaries(sparse((4, 4), [10**9], [0, 1, 1, 1, 1])), 'is a damaged sparse matrix'
+    ),
+    'many arrays': (
+        matrix(1, (2**16, 1), b'groundTruth', element(14, b'') * 2**16), 'has more than 65536 arrays',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('compressed', [False, True])
+@pytest.mark.parametrize('kind', MATS)
+def test_mat_files_are_checked_before_scipy_reads_them(kind, compressed, tmp_path):
+    variable, message = MATS[kind]
+    path = write_mat(tmp_path / 'a.mat', ONE, variable, compressed=compressed)
+    with pytest.raises(BoundaryFileError, match=rf'a\.mat: .*{message}'):
+        read_annotations(path)
+
+
+@pytest.mark.parametrize('kind', ['cells to the end of the stack', 'numbers of no type'])
+def test_scipy_alone_ends_the_process(kind, tmp_path):
+    """The reason why files are checked: if this fails, it need not be any more."""
+    path = write_mat(tmp_path / 'a.mat', MATS[kind][0])
+    code = f'from scipy.io import loadmat; loadmat({str(path)!r})'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode < 0
+
+
+def test_compressed_mat_files_are_inflated_up_to_a_limit(tmp_path, monkeypatch):
+    engine = zlib.compressobj(9)
+    packed = b''.join([*(engine.compress(bytes(2**20)) for _ in range(2**8)), engine.flush()])
+    path = tmp_path / 'a.mat'
+    write_mat(path, struct.pack('<II', 15, len(packed)) + packed)
+    assert path.stat().st_size < 2**19
+    monkeypatch.setenv('MMDLA_MAX_PIXELS', str(2**22))
+    tracemalloc.start()
+    with pytest.raises(BoundaryFileError, match=r'a.mat: .* holds more than 16,777,216 bytes, up to'):
+        read_annotations(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 3 * 2**24
+
+
+def test_mat_files_of_other_versions_are_refused(tmp_path):
+    path = write_mat(tmp_path / 'a.mat', ONE)
+    content = bytearray(path.read_bytes())
+    content[124:126] = struct.pack('<H', 0x200)
+    path.write_bytes(content)
+    with pytest.raises(
+        BoundaryFileError, match=r'a.mat: .* version 7.3, which is HDF5; save it .* -v7'
+    ):
+        read_annotations(path)
+    content[124:128] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(BoundaryFileError, match=r'a.mat: .* header is not that of MATLAB 5 to 7'):
+        read_annotations(path)
+
+
+def test_mat_files_as_scipy_and_matlab_write_them_are_read(tmp_path):
+    from scipy.io import savemat
+    from scipy.sparse import csc_matrix
+
+    marked = np.random.default_rng(0).random((3, 20, 30)) < 0.1
+    cells = np.empty((1, 3), object)
+    for i, kind in enumerate((np.uint8, np.float64, np.complex128)):
+        cells[0, i] = dict(Boundaries=marked[i].astype(kind), Segmentation=marked[i], by='é€')
+    cells[0, 2]['Boundaries'] = csc_matrix(marked[2].astype(float))
+    for compressed in (False, True):
+        content = dict(a='text', groundTruth=cells, z=np.zeros((2, 0)))
+        savemat(tmp_path / 'a.mat', content, do_compression=compressed)
+        assert np.array_equal(read_annotations(tmp_path / 'a.mat'), marked)
+
+
+# -- annotations and maps ---------------------------------------------------------------------------
+
+
+def test_annotations_and_maps_are_refused_by_their_size(tmp_path, monkeypatch):
+    path = png_header(tmp_path / 'a.png', 30_000, 20_000)
+    for read in (read_annotations, read_boundary_map):
+        with pytest.raises(BoundaryFileError, match=r'a.png: 20000x30000 are 600,000,000 pixels, more'):
+            read(path)
+    many = tmp_path / 'many'
+    many.mkdir()
+    for i in range(4):
+        Image.new('L', (20, 10)).save(many / f'{i}.png')
+    monkeypatch.setenv('MMDLA_MAX_PIXELS', '799')
+    with pytest.raises(BoundaryFileError, match=r'many: 4x10x20 are 800 pixels, more than the 799 up'):
+        read_annotations(many)
+    np.save(tmp_path / 'a.npy', np.zeros((20, 40)))
+    with pytest.raises(BoundaryFileError, match=r'a.npy: 20x40 are 800 pixels, more than the 799 up'):
+        read_boundary_map(tmp_path / 'a.npy')
+
+
+def test_npy_headers_allocate_nothing(tmp_path):
+    path = tmp_path / 'a.npy'
+    for shape in ((2**20, 2**20), (2**62, 2**62), (2**32, 2**32), (10**400, 1), (-1, -1)):
+        with path.open('wb') as file:
+            np.lib.format.write_array_header_1_0(
+                file, dict(shape=shape, fortran_order=False, descr='<f8')
+            )
+            file.write(bytes(64))
+        with pytest.raises(
+            BoundaryFileError, match=r'a.npy: (not readable as .npy|.* pixels, more than)'
+        ):
+            read_boundary_map(path)
+
+
+def test_npy_files_unpickle_nothing(tmp_path):
+    np.save(tmp_path / 'a.npy', np.array([[Explosive(tmp_path / 'exploded')]], object))
+    with pytest.raises(BoundaryFileError, match=r'a.npy: not readable as .npy'):
+        read_boundary_map(tmp_path / 'a.npy')
+    assert not (tmp_path / 'exploded').exists()
+
+
+class Explosive:
+    """What makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, (str(self.path),)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from .image_files import ImageFileError, check_image_file, check_pixels, open_image
+from .mat_files import MatFileError, read_mat
+
+PNG = ('PNG',)
 
 
 class BoundaryFileError(ValueError):
@@ -29,69 +35,76 @@ def read_annotations(path: str | os.PathLike) -> np.ndarray:
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
-        BoundaryFileError: If it is something else.
+        BoundaryFileError: If it is something else, or has more pixels than
+            :func:`mmdla.utils.image_files.max_pixels`, of all annotators together.
     """
     path = Path(path)
     if path.is_dir():
         files = sorted(p for p in path.glob('*.png') if not p.name.startswith('.'))
         if not files:
             raise BoundaryFileError(f'{path}: the folder holds no PNG, one an annotator')
-        maps = [_read_label_png(file) for file in files]
+        maps = map(_read_label_png, files)
     elif not path.exists():
         raise FileNotFoundError(f'{path}: there is no such annotation')
     elif path.suffix.lower() == '.mat':
         maps = _read_mat(path)
     elif path.suffix.lower() == '.png':
-        maps = [_read_label_png(path)]
+        maps = map(_read_label_png, [path])
     else:
         raise BoundaryFileError(f'{path}: must be a .mat file, a PNG, or a folder of PNGs')
-    sizes = {m.shape for m in maps}
-    if len(sizes) > 1:
-        raise BoundaryFileError(f'{path}: its annotations differ in size: {sorted(sizes)}')
-    return np.stack(maps)
+    kept: list[np.ndarray] = []
+    for one in maps:
+        if kept and one.shape != kept[0].shape:
+            sizes = sorted({one.shape, kept[0].shape})
+            raise BoundaryFileError(f'{path}: its annotations differ in size: {sizes}')
+        kept.append(one)
+        check_pixels(path, (len(kept), *one.shape), BoundaryFileError)
+    return np.stack(kept)
 
 
-def _read_mat(path: Path) -> list[np.ndarray]:
-    from scipy.io import loadmat
-
+def _read_mat(path: Path) -> Iterator[np.ndarray]:
     try:
-        content = loadmat(path)
-    except Exception as error:  # of a damaged file SciPy raises almost anything
-        raise BoundaryFileError(f'{path}: not readable as a .mat file: {error}') from error
-    names = sorted(name for name in content if not name.startswith('__'))
-    if 'groundTruth' not in names:
-        raise BoundaryFileError(f'{path}: must hold a cell array groundTruth, but holds {names}')
-    maps = []
-    for number, cell in enumerate(np.atleast_1d(content['groundTruth']).flat, start=1):
+        cells = read_mat(path, 'groundTruth')
+    except MatFileError as error:
+        raise BoundaryFileError(str(error)) from error
+    except KeyError as error:
+        raise BoundaryFileError(
+            f'{path}: must hold a cell array groundTruth, but holds {error.args[0]}'
+        ) from error
+    cells = np.atleast_1d(cells)
+    if not cells.size:
+        raise BoundaryFileError(f'{path}: groundTruth is empty, it must have a cell an annotator')
+    for number, cell in enumerate(cells.flat, start=1):
         # a cell array of structs, or a struct array
         if 'Boundaries' not in (getattr(getattr(cell, 'dtype', None), 'names', None) or ()):
             raise BoundaryFileError(f'{path}: groundTruth{{{number}}} has no field Boundaries')
         boundaries = cell['Boundaries']
         if isinstance(cell, np.ndarray):
             boundaries = boundaries.flat[0] if boundaries.size else boundaries
-        if hasattr(boundaries, 'toarray'):  # stored sparse
-            boundaries = boundaries.toarray()
-        if boundaries.ndim != 2 or not boundaries.size or boundaries.dtype.kind not in 'biuf':
+        name = f'{path}: groundTruth{{{number}}}.Boundaries'
+        if boundaries.ndim != 2 or not prod(boundaries.shape) or boundaries.dtype.kind not in 'biuf':
             raise BoundaryFileError(
-                f'{path}: groundTruth{{{number}}}.Boundaries must be an image of numbers, but is of '
-                f'shape {boundaries.shape} and type {boundaries.dtype}'
+                f'{name} must be an image of numbers, but is of shape {boundaries.shape} and type '
+                f'{boundaries.dtype}'
             )
+        check_pixels(name, boundaries.shape, BoundaryFileError)
+        if hasattr(boundaries, 'toarray'):  # stored sparse
+            try:
+                boundaries.check_format()  # indices beyond the shape are written to
+            except ValueError as error:
+                raise BoundaryFileError(f'{name} is a damaged sparse matrix: {error}') from error
+            boundaries = boundaries.toarray()
         if not np.isfinite(boundaries).all():
-            raise BoundaryFileError(f'{path}: groundTruth{{{number}}}.Boundaries has NaN or infinity')
-        maps.append(boundaries != 0)
-    if not maps:
-        raise BoundaryFileError(f'{path}: groundTruth is empty, it must have a cell an annotator')
-    return maps
+            raise BoundaryFileError(f'{name} has NaN or infinity')
+        yield boundaries != 0
 
 
 def _read_label_png(path: Path) -> np.ndarray:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with open_image(path, PNG) as image:
             labels = np.asarray(image)
-    except Exception as error:  # so does Pillow
-        raise BoundaryFileError(f'{path}: not readable as a PNG: {error}') from error
+    except ImageFileError as error:
+        raise BoundaryFileError(str(error)) from error
     if labels.ndim != 2:
         raise BoundaryFileError(
             f'{path}: labels must have one channel, where what is not 0 is boundary; these have '
@@ -112,22 +125,23 @@ def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        BoundaryFileError: If it is something else.
+        BoundaryFileError: If it is something else, or has more pixels than
+            :func:`mmdla.utils.image_files.max_pixels`.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: there is no such boundary map')
     if path.suffix.lower() == '.npy':
-        try:
-            values = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise BoundaryFileError(f'{path}: not readable as .npy: {error}') from error
-        if not isinstance(values, np.ndarray):
-            raise BoundaryFileError(f'{path}: is an archive of arrays, .npz; must be one array, .npy')
-        return check_boundary_map(values, str(path))
+        return _read_npy(path)
     if path.suffix.lower() != '.png':
         raise BoundaryFileError(f'{path}: a boundary map must be a .png or .npy file')
-    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        check_image_file(path, PNG)
+        values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    except ImageFileError as error:
+        raise BoundaryFileError(str(error)) from error
+    except cv2.error as error:
+        raise BoundaryFileError(f'{path}: not readable as a PNG: {error}') from error
     if values is None:
         raise BoundaryFileError(f'{path}: not readable as a PNG')
     if values.ndim != 2 or values.dtype not in (np.uint8, np.uint16):
@@ -136,6 +150,19 @@ def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
             f'{values.shape} and type {values.dtype}'
         )
     return values / float(np.iinfo(values.dtype).max)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        # Mapped, so that nothing is allocated for what a header claims; a short file is refused.
+        values = np.load(path, mmap_mode='r', allow_pickle=False)
+    except Exception as error:  # the header is Python's text, and refused in as many ways
+        raise BoundaryFileError(f'{path}: not readable as .npy: {error}') from error
+    if not isinstance(values, np.ndarray):
+        values.close()
+        raise BoundaryFileError(f'{path}: is an archive of arrays, .npz; must be one array, .npy')
+    check_pixels(path, values.shape, BoundaryFileError)
+    return check_boundary_map(values, str(path))
 
 
 def check_boundary_map(values: np.ndarray, name: str) -> np.ndarray:

@@ -281,8 +281,8 @@ def spoil(case: str, maps, truths) -> None:
         ('npz', r'a\.npy: is an archive of arrays'),
         ('mat with nan', r'a\.mat: groundTruth\{1\}\.Boundaries has NaN'),
         ('mat of cells', r'a\.mat: groundTruth\{1\}\.Boundaries must be an image of numbers'),
-        ('damaged label', r'c\.png: not readable as a PNG'),
-        ('no png', r'c\.png: not readable as a PNG'),
+        ('damaged label', r'c\.png: truncated or damaged PNG'),
+        ('no png', r'c\.png: no PNG; it starts with'),
     ],
 )
 def test_tool_names_what_is_wrong(files, run_tool, case, message):
