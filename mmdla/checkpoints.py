@@ -265,7 +265,9 @@ def _read_pickle(path: Path, map_location: str, name: str) -> dict:
             content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
         reason = str(error) or type(error).__name__
-        foreign = re.search(r'(?:GLOBAL|[Uu]nsupported (?:global|class):?) ([\w.]+)', reason)
+        foreign = re.search(
+            r'(?:GLOBAL|[Uu]nsupported (?:global|class):?) (?:GLOBAL )?([\w.]+)', reason
+        )
         if foreign:
             raise CheckpointError(
                 f'checkpoint {name!r}: holds an object of {foreign[1]}, which is not plain data; '
@@ -286,23 +288,34 @@ def _read_pickle(path: Path, map_location: str, name: str) -> dict:
 def plain_classes() -> list:
     """What mmengine's training checkpoints hold beside the weights; loading it runs no code.
 
-    A ``HistoryBuffer`` refers to its own methods, which are pickled as calls of ``getattr``. What
-    these return cannot be called in turn: PyTorch's reader calls what is on its list and nothing else.
+    A ``HistoryBuffer`` refers to its own methods, pickled as calls of ``getattr``; PyTorch 2.6
+    and later are given :func:`_method_of_history` in its place. What these return cannot be called in
+    turn: PyTorch's reader calls what is on its list and nothing else.
     """
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
     core = np._core if hasattr(np, '_core') else np.core
     numbers = {type(np.dtype(t)) for t in (np.float32, np.float64, np.int32, np.int64, np.bool_)}
+    replaces = tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6)
     return [
         HistoryBuffer,
-        getattr,
+        (_method_of_history, 'builtins.getattr') if replaces else getattr,
         np.ndarray,
         np.dtype,
         core.multiarray.scalar,
         core.multiarray._reconstruct,
         *numbers,
     ]
+
+
+def _method_of_history(kind: type, name: str) -> Callable:
+    """``getattr`` as far as mmengine's checkpoints need it."""
+    from mmengine.logging import HistoryBuffer
+
+    if kind is not HistoryBuffer or name.startswith('_'):
+        raise CheckpointError(f'holds a reference (getattr) to {name!r} of {kind!r}')
+    return getattr(HistoryBuffer, name)
 
 
 def allow_plain_classes() -> None:

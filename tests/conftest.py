@@ -74,6 +74,27 @@ def small_streets(train: int) -> list[str]:
     return [f'{split}_dataloader.dataset.{o}' for split in ('train', 'val', 'test') for o in options]
 
 
+def small_run(iters: int = 4, val: int | None = None, train: int = 8) -> list[str]:
+    """Options that have the demo be a run of a few iterations, a checkpoint after every second.
+
+    Args:
+        iters: Number of iterations.
+        val: After how many of them the model is evaluated; all if none is given.
+        train: Number of images to train on.
+    """
+    return [
+        'model.backbone.arch=46_c',
+        'model.decode_head.in_channels=[32,64,64,128,256]',
+        'train_dataloader.batch_size=2',
+        f'train_cfg.max_iters={iters}',
+        f'train_cfg.val_interval={val or iters}',
+        'default_hooks.checkpoint.interval=2',
+        'default_hooks.logger.interval=1',
+        'param_scheduler.1.end=40',
+        *small_streets(train),
+    ]
+
+
 def random_norms(module: torch.nn.Module) -> torch.nn.Module:
     """Put into evaluation mode, with batch norms that are not the identity."""
     for m in module.modules():
@@ -199,9 +220,22 @@ def _seeded():
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left():
-    """A test finds no default scope that one before it left, and no logger that writes to its output."""
+def _nothing_left(monkeypatch):
+    """A test finds no default scope that one before it left, and no logger that writes to its output.
+
+    Nor does it find loading forbidden that the tools forbid for the whole of their process.
+    """
+    # Set and taken away again, so that it is as it was when the test ends.
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '')
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
+    loaders = None
+    if 'mmengine.runner' in sys.modules:
+        from mmengine.runner import CheckpointLoader
+
+        loaders = dict(CheckpointLoader._schemes)
     yield
+    if loaders is not None:
+        CheckpointLoader._schemes = loaders
     if 'mmengine.runner' in sys.modules:
         from mmengine.logging import MessageHub, MMLogger
         from mmengine.registry import DefaultScope

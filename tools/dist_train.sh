@@ -2,9 +2,10 @@
 # Train with N processes on this machine, one a GPU (or on the CPU where there is none).
 #   tools/dist_train.sh CONFIG N [OPTIONS]
 # Several machines: run it on each with NNODES, NODE_RANK and the first one's MASTER_ADDR (and PORT).
+# MAX_RESTARTS (0): how often the processes are started again, from the last checkpoint, if one ends.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-    sed -n '2,4s/^# //p' "$0" >&2
+    sed -n '2,5s/^# //p' "$0" >&2
     exit 2
 fi
 here=$(cd "$(dirname "$0")" && pwd)
@@ -14,4 +15,5 @@ here=$(cd "$(dirname "$0")" && pwd)
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \
     --master_port="${PORT:-29500}" \
     --nproc_per_node="$2" \
+    --max_restarts="${MAX_RESTARTS:-0}" \
     "$here/train.py" "$1" --launcher pytorch "${@:3}"

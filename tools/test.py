@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 
 from mmengine.config import Config
+from torch.distributed.elastic.multiprocessing.errors import record
 
 import mmdla  # noqa: F401
+from mmdla.engine.faults import explained
+from mmdla.engine.resuming import forbid_unpickling
 from mmdla.engine.setup import add_arguments, build_runner, leave_group, load_config
 
 
@@ -57,8 +60,10 @@ def draw_pictures(cfg: Config, folder: str) -> None:
     cfg.visualizer['save_dir'] = folder
 
 
+@record
 def main() -> None:
     args = parse_args()
+    forbid_unpickling()
     cfg = load_config(args)
     if args.tta:
         use_tta(cfg)
@@ -68,7 +73,8 @@ def main() -> None:
         draw_pictures(cfg, args.show_dir)
     # This loop chooses a threshold on the validation data first.
     val_too = str(cfg.test_cfg.get('type', '')).endswith('ValThenTestLoop')
-    build_runner(cfg, ('val', 'test') if val_too else ('test',)).test()
+    with explained(cfg):
+        build_runner(cfg, ('val', 'test') if val_too else ('test',)).test()
     leave_group()
 
 

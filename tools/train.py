@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import os.path as osp
 
+from torch.distributed.elastic.multiprocessing.errors import record
+
 import mmdla  # noqa: F401
+from mmdla.engine.faults import explained
+from mmdla.engine.resuming import forbid_unpickling
 from mmdla.engine.setup import (
     add_arguments,
     build_runner,
@@ -32,8 +36,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@record
 def main() -> None:
     args = parse_args()
+    forbid_unpickling()
     cfg = load_config(args)
     cfg.resume = args.resume or cfg.get('resume', False)
     if args.amp:
@@ -42,8 +48,9 @@ def main() -> None:
         cfg.compile = cfg.get('compile') or True
     if args.channels_last:
         cfg.channels_last = True
-    runner = build_runner(cfg, ('train', 'val') if cfg.get('val_cfg') else ('train',))
-    runner.train()
+    with explained(cfg):
+        runner = build_runner(cfg, ('train', 'val') if cfg.get('val_cfg') else ('train',))
+        runner.train()
 
     pictures = osp.join(runner.log_dir, 'vis_data', 'vis_image')
     if runner.rank == 0 and osp.isdir(pictures):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import os.path as osp
+import subprocess
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,6 +18,9 @@ from torch import nn
 
 from ..registry import check_library
 from ..utils.data_checks import check_config
+from ..utils.messages import say
+from .resuming import prepare_work_dir
+from .runner import ChannelsLast, Steady
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +114,9 @@ def load_config(args: argparse.Namespace) -> Config:
 def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
     """The runner of a config, once its data are found and it fits the machine.
 
-    With ``channels_last = True`` in the config the model is in that memory format.
+    It is mmengine's, :class:`Steady`; with ``channels_last = True`` in the config the model is in that
+    memory format. A runner of another kind than mmengine's ``Runner`` stays as it is. For training the
+    work folder is looked at, see :func:`prepare_work_dir`.
 
     Args:
         cfg (Config): Changed in place, see :func:`fit_to_machine`.
@@ -118,6 +124,7 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
 
     Raises:
         DataFolderError: If a data folder is missing or incomplete.
+        WorkDirError: If the work folder holds another run.
         ValueError: If ``channels_last`` is no truth value, or the runner is not of a kind that can.
     """
     channels_last = cfg.get('channels_last', False)
@@ -125,27 +132,17 @@ def build_runner(cfg: Config, splits: Sequence[str]) -> Runner:
         raise ValueError(f'channels_last={channels_last!r}: must be True or False')
     kind = cfg.get('runner_type', 'Runner')
     runner = RUNNERS.get(kind) if isinstance(kind, str) else kind
-    if channels_last and not (runner and issubclass(runner, Runner)):
+    plain = runner and issubclass(runner, Runner)
+    if channels_last and not plain:
         raise ValueError(f"channels_last=True: needs runner_type='Runner', the config has {kind!r}")
     check_config(cfg, splits)
     fit_to_machine(cfg, cfg.launcher)
-    if channels_last:
-        return type(runner.__name__, (_ChannelsLast, runner), {}).from_cfg(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-
-
-class _ChannelsLast:
-    """Of a runner: its weights are channels-last, and so is what convolutions make of any input."""
-
-    def build_model(self, model) -> nn.Module:
-        # Before it is wrapped: DDP's buckets take the weights' strides.
-        return super().build_model(model).to(memory_format=torch.channels_last)
-
-    def _init_model_weights(self) -> None:
-        # Random numbers are drawn in the order of memory: so that they are those of any run.
-        self.model.to(memory_format=torch.contiguous_format)
-        super()._init_model_weights()
-        self.model.to(memory_format=torch.channels_last)
+    if 'train' in splits:
+        prepare_work_dir(cfg)
+    if not plain:
+        return RUNNERS.build(cfg)
+    additions = (Steady, ChannelsLast) if channels_last else (Steady,)
+    return type(runner.__name__, (*additions, runner), {}).from_cfg(cfg)
 
 
 def leave_group() -> None:
@@ -174,25 +171,26 @@ def fit_to_machine(cfg: Config, launcher: str) -> None:
 
     Args:
         cfg (Config): Changed in place.
-        launcher (str): ``'none'`` or ``'pytorch'``; with the others mmengine wants GPUs.
+        launcher (str): ``'none'``, ``'pytorch'`` or ``'slurm'``; with ``'mpi'`` mmengine wants GPUs.
 
     Raises:
         RuntimeError: If there is no GPU and the launcher needs one.
     """
     if not on_cpu():
         return
-    if _replace_sync_bn(cfg._cfg_dict) and os.environ.get('RANK', '0') == '0':
-        print('No GPU here: SyncBN becomes BN.', flush=True)
+    if _replace_sync_bn(cfg._cfg_dict):
+        say('No GPU here: SyncBN becomes BN.')
     if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
         enable_amp(cfg.optim_wrapper)
-        if os.environ.get('RANK', '0') == '0':
-            print('No GPU here: mixed precision is bfloat16.', flush=True)
+        say('No GPU here: mixed precision is bfloat16.')
     if launcher == 'none':
         return
-    if launcher != 'pytorch':
+    if launcher == 'slurm':
+        take_place_from_slurm()
+    elif launcher != 'pytorch':
         raise RuntimeError(
             f'--launcher {launcher}: mmengine binds each of its processes to a GPU and there is none '
-            'here; on CPUs start them with tools/dist_train.sh'
+            'here; on CPUs start them with tools/dist_train.sh or tools/slurm_train.sh'
         )
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
     wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
@@ -200,6 +198,36 @@ def fit_to_machine(cfg: Config, launcher: str) -> None:
     if not dist.is_initialized():
         # mmengine binds the process to a GPU before it makes the group.
         dist.init_process_group('gloo')
+
+
+def take_place_from_slurm() -> None:
+    """Tell PyTorch, in its variables, which process of a Slurm job this is.
+
+    The first host of the job is the one to meet at, on port 29500; ``MASTER_ADDR`` and ``MASTER_PORT``
+    say otherwise.
+
+    Raises:
+        RuntimeError: If no Slurm job is running here.
+    """
+    try:
+        place = {name: os.environ[f'SLURM_{key}'] for name, key in SLURM_PLACE.items()}
+    except KeyError as error:
+        raise RuntimeError(
+            f'--launcher slurm: {error.args[0]} is not set, this is no task of a Slurm job; '
+            'tools/slurm_train.sh starts one'
+        ) from error
+    if 'MASTER_ADDR' not in os.environ:
+        hosts = os.environ.get('SLURM_STEP_NODELIST') or os.environ.get('SLURM_NODELIST', '')
+        # `node[03-05,9],gpu1` is a list that scontrol knows to spell out.
+        if '[' in hosts or ',' in hosts:
+            names = ['scontrol', 'show', 'hostnames', hosts]
+            hosts = subprocess.run(names, capture_output=True, text=True, check=True).stdout.split()[0]
+        place['MASTER_ADDR'] = hosts or '127.0.0.1'
+    os.environ.setdefault('MASTER_PORT', '29500')
+    os.environ.update(place)
+
+
+SLURM_PLACE = dict(RANK='PROCID', WORLD_SIZE='NTASKS', LOCAL_RANK='LOCALID')
 
 
 def _replace_sync_bn(node) -> bool:

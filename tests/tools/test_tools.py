@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 pytest.importorskip('mmseg')
-from conftest import free_port, run_ranks, small_streets
+from conftest import free_port, run_ranks, small_run
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -25,17 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
 DEMO = ROOT / 'configs/dla34_demo.py'
 # A network and a data set small enough to train a few steps anywhere.
-SMALL = [
-    'model.backbone.arch=46_c',
-    'model.decode_head.in_channels=[32,64,64,128,256]',
-    'train_dataloader.batch_size=2',
-    'train_cfg.max_iters=4',
-    'train_cfg.val_interval=4',
-    'default_hooks.checkpoint.interval=2',
-    'default_hooks.logger.interval=1',
-    'param_scheduler.1.end=40',
-    *small_streets(train=8),
-]
+SMALL = small_run()
 
 
 @pytest.fixture(scope='module')

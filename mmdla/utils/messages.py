@@ -1,0 +1,15 @@
+"""Lines for whoever started a job."""
+
+from __future__ import annotations
+
+import os
+
+
+def say(text: str) -> None:
+    """Print a line, once however many processes the job has.
+
+    Args:
+        text (str): The line.
+    """
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
+        print(text, flush=True)

@@ -1,0 +1,310 @@
+"""Runs that are interrupted go on to the same numbers, from a whole file, and run nothing from it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip('mmseg')
+from conftest import ROOT, small_run
+from mmengine.config import Config
+
+from mmdla.engine.resuming import changes, latest_whole, settings
+
+DEMO = ROOT / 'configs/dla34_demo.py'
+DROPOUT = 'model.decode_head.dropout_ratio=0.5'
+
+
+@pytest.fixture(scope='module')
+def streets(tmp_path_factory):
+    return tmp_path_factory.mktemp('data') / 'streets'
+
+
+@pytest.fixture
+def train(run_tool, monkeypatch, streets):
+    """Trains in this process; what was written, and that it went well."""
+    monkeypatch.setenv('DEMO_STREETS_ROOT', str(streets))
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
+
+    def run(config, work, *options, resume=False) -> str:
+        _forget_runs()
+        resuming = ['--resume'] if resume else []
+        status, text = run_tool(
+            'train.py', config, '--work-dir', work, *resuming, '--cfg-options', *options
+        )
+        assert status == 0, text
+        return text
+
+    return run
+
+
+def _forget_runs() -> None:
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
+
+    for manager in (DefaultScope, MMLogger, MessageHub, Visualizer):
+        manager._instance_dict.clear()
+
+
+def content(path: Path) -> dict:
+    return torch.load(path, weights_only=False)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, the optimizer's state and the learning rates' are the same, to the last bit."""
+    a, b = content(one), content(other)
+    assert a['state_dict'].keys() == b['state_dict'].keys()
+    for name, value in a['state_dict'].items():
+        assert torch.equal(value, b['state_dict'][name]), name
+    for number, state in a['optimizer']['state'].items():
+        for name, value in state.items():
+            assert torch.equal(
+                torch.as_tensor(value), torch.as_tensor(b['optimizer']['state'][number][name])
+            )
+    assert a['optimizer']['param_groups'] == b['optimizer']['param_groups']
+    assert a['param_schedulers'] == b['param_schedulers']
+    assert a['meta']['iter'] == b['meta']['iter']
+
+
+@pytest.fixture(scope='module')
+def whole_run(tmp_path_factory):
+    """Where the uninterrupted run is kept, for whoever trains it first."""
+    return tmp_path_factory.mktemp('whole')
+
+
+def uninterrupted(train, folder: Path, streets: Path) -> Path:
+    path = folder / 'iter_6.pth'
+    if not path.exists():
+        train(DEMO, folder, *small_run(6), DROPOUT)
+    return path
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(train, whole_run, streets, tmp_path):
+    """However many processes load the data, then and now."""
+
+    def loading(workers: int) -> list[str]:
+        return [
+            f'train_dataloader.num_workers={workers}',
+            f'train_dataloader.persistent_workers={workers > 0}',
+        ]
+
+    train(DEMO, tmp_path, *small_run(4), DROPOUT, *loading(2))
+    text = train(DEMO, tmp_path, *small_run(6), DROPOUT, *loading(0), resume=True)
+    assert re.search(r'resumed .*iter: 4', text)
+    assert 'train_cfg.max_iters: 4 -> 6' in text, 'settings that differ are told'
+    assert_same_run(tmp_path / 'iter_6.pth', uninterrupted(train, whole_run, streets))
+
+
+EPOCHS = """
+_base_ = ['{demo}']
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))
+param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', by_epoch=True, T_max=4, end=3)
+train_cfg = dict(_delete_=True, by_epoch=True, max_epochs={epochs}, val_interval=1)
+train_dataloader = dict(sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True), num_workers=2)
+default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, max_keep_ckpts=1, save_best='mIoU'))
+log_processor = dict(by_epoch=True)
+"""
+
+
+def test_a_run_by_epochs_without_a_seed(train, tmp_path):
+    """The seed that mmengine drew is the resumed run's too."""
+    config = tmp_path / 'epochs.py'
+    options = [o for o in small_run() if not re.match(r'train_cfg|param_|default_hooks\.ch', o)]
+    config.write_text(EPOCHS.format(demo=DEMO, epochs=2))
+    train(config, tmp_path / 'a', *options, DROPOUT)
+    assert not (tmp_path / 'a/epoch_1.pth').exists(), 'one is kept'
+    drawn = content(tmp_path / 'a/epoch_2.pth')['meta']['seed']
+    config.write_text(EPOCHS.format(demo=DEMO, epochs=3))
+    train(config, tmp_path / 'a', *options, DROPOUT, resume=True)
+    train(config, tmp_path / 'b', *options, DROPOUT, f'randomness.seed={drawn}')
+    assert_same_run(tmp_path / 'a/epoch_3.pth', tmp_path / 'b/epoch_3.pth')
+    assert len(list((tmp_path / 'a').glob('best_*.pth'))) == 1
+    assert not list((tmp_path / 'a').glob('*.part'))
+
+
+# Training by the tool in a process whose files may become no larger than 100 kB after the second
+# iteration: a disk that is full, or, where the signal is not ignored, a process killed by the kernel in the
+# middle of a write.
+LIMITED = """
+import resource, runpy, signal, sys
+from mmdla.engine.hooks import FiniteLossHook
+look = FiniteLossHook.after_train_iter
+def after_train_iter(self, runner, *args, **kwargs):
+    if runner.iter == 2:
+        if {killed}:
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    look(self, runner, *args, **kwargs)
+FiniteLossHook.after_train_iter = after_train_iter
+sys.argv = ['train.py', *sys.argv[1:]]
+runpy.run_path({tool!r}, run_name='__main__')
+"""
+
+
+def limited_run(folder: Path, work: Path, streets: Path, killed: bool) -> subprocess.CompletedProcess:
+    script = folder / 'limited.py'
+    script.write_text(LIMITED.format(killed=killed, tool=str(ROOT / 'tools/train.py')))
+    env = {
+        **os.environ,
+        'PYTHONPATH': str(ROOT),
+        'DEMO_STREETS_ROOT': str(streets),
+        'CUDA_VISIBLE_DEVICES': '-1',
+    }
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', script, DEMO, '--work-dir', work, '--cfg-options', *small_run(6),
+         DROPOUT, 'default_hooks.checkpoint.max_keep_ckpts=1'],
+        env=env, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('killed', [True, False], ids=['killed', 'disk full'])
+def test_what_interrupts_the_writing_of_a_checkpoint(train, whole_run, streets, tmp_path, killed):
+    whole = uninterrupted(train, whole_run, streets)
+    work = tmp_path / 'work'
+    done = limited_run(tmp_path, work, streets, killed)
+    text = done.stdout + done.stderr
+    if killed:
+        assert done.returncode == -signal.SIGXFSZ, text
+        assert 0 < (work / 'iter_4.pth.part').stat().st_size <= 100_000, 'in the middle of it'
+    else:
+        assert done.returncode == 1
+        last = text.strip().splitlines()[-1]
+        assert re.search(
+            r'FaultError: .*iter_4\.pth.*could not be written.*iter_2\.pth is kept: --resume', last
+        )
+        assert not list(work.glob('*.part'))
+    assert [p.name for p in sorted(work.glob('iter_*.pth'))] == ['iter_2.pth']
+    train(DEMO, work, *small_run(6), DROPOUT, 'default_hooks.checkpoint.max_keep_ckpts=1', resume=True)
+    assert_same_run(work / 'iter_6.pth', whole)
+    assert not list(work.glob('*.part'))
+
+
+def test_files_that_are_not_whole_are_passed_over(tmp_path, capsys):
+    for step in (2, 4, 10, 12):
+        torch.save(
+            {'optimizer': {}, 'state_dict': {'w': torch.arange(999.0) + step}},
+            tmp_path / f'iter_{step}.pth',
+        )
+    torch.save({'state_dict': {'w': torch.ones(1)}}, tmp_path / 'best_mIoU_iter_99.pth')
+    cut = (tmp_path / 'iter_12.pth').read_bytes()
+    (tmp_path / 'iter_12.pth').write_bytes(cut[:-100])
+    bent = bytearray((tmp_path / 'iter_10.pth').read_bytes())
+    bent[bent.index(torch.tensor(500.0 + 10).numpy().tobytes())] ^= 1
+    (tmp_path / 'iter_10.pth').write_bytes(bent)
+    path, held = latest_whole(tmp_path)
+    assert path.name == 'iter_4.pth'
+    assert 'optimizer' in held
+    said = capsys.readouterr().out
+    assert re.search(r'iter_12\.pth.*truncated', said)
+    assert re.search(r'iter_10\.pth.*damaged', said)
+    assert latest_whole(tmp_path / 'nowhere') is None
+
+
+def test_a_work_folder_is_one_runs(train, run_tool, whole_run, streets):
+    """Neither another run, nor another network, takes the place of what it holds."""
+    path = uninterrupted(train, whole_run, streets)
+    before = {p: p.read_bytes() for p in whole_run.glob('*.pth')}
+    with pytest.raises(Exception, match=r'holds iter_6\.pth of a run before.*--resume goes on'):
+        run_tool('train.py', DEMO, '--work-dir', whole_run, '--cfg-options', *small_run(8))
+    other = ['model.backbone.arch=34', 'model.decode_head.in_channels=[32,64,128,256,512]']
+    with pytest.raises(
+        Exception, match=r"iter_6\.pth is of another network.*model\.backbone\.arch: '46_c' -> '?34"
+    ):
+        run_tool(
+            'train.py',
+            DEMO,
+            '--work-dir',
+            whole_run,
+            '--resume',
+            '--cfg-options',
+            *small_run(8),
+            *other,
+        )
+    assert before == {p: p.read_bytes() for p in whole_run.glob('*.pth')}
+    assert path in before
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return (open, (self.target, 'w'))
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+@pytest.mark.parametrize('where', ['foreign class', 'config text'])
+def test_checkpoints_run_nothing(train, run_tool, whole_run, streets, tmp_path, tool, where):
+    """Of the files that --resume finds, and of those that test.py is given."""
+    held = content(uninterrupted(train, whole_run, streets))
+    target = tmp_path / 'written by the checkpoint'
+    if where == 'foreign class':
+        held['meta']['extra'] = Payload(target)
+    else:  # mmengine runs this as a config, of old checkpoints
+        held['meta']['config'] = f'open({str(target)!r}, "w")'
+        held['meta']['cfg'] += f'\nopen({str(target)!r}, "w")'
+    work = tmp_path / 'work'
+    work.mkdir()
+    torch.save(held, work / 'iter_6.pth')
+    _forget_runs()
+    given = ['--resume'] if tool == 'train.py' else [work / 'iter_6.pth']
+    call = (tool, DEMO, *given, '--work-dir', work, '--cfg-options', *small_run(6), DROPOUT)
+    if where == 'config text':
+        assert run_tool(*call)[0] == 0
+    elif tool == 'test.py':
+        with pytest.raises(
+            Exception, match=r'iter_6\.pth.*holds an object of \w*\.?open, which is not plain data'
+        ):
+            run_tool(*call)
+    else:  # the only file, and it cannot be read: the run would begin anew over it
+        with pytest.raises(Exception, match=r'iter_6\.pth'):
+            run_tool(*call)
+    assert not target.exists()
+
+
+def test_importing_leaves_mmengines_loaders():
+    code = (
+        'from mmengine.runner import CheckpointLoader as L; own = dict(L._schemes); import mmdla, os; '
+        'assert all(L._schemes[k] is v for k, v in own.items()); '
+        "assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ"
+    )
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=ROOT, check=True)
+
+
+def test_settings_are_read_as_text():
+    cfg = Config(dict(model=dict(type='A', sizes=(1, 2), x=None), k=[dict(a=1.5)], s="it's"))
+    assert settings(cfg.pretty_text) == dict(
+        model=dict(type='A', sizes=[1, 2], x=None), k=[dict(a=1.5)], s="it's"
+    )
+    assert settings('a = open("x", "w")\nb = -1') == {'a': "open('x', 'w')", 'b': '-1'}
+    assert settings('no python at all (') == {}
+    before = dict(model=dict(a=1, b=[1]), work_dir='x', lr=1)
+    now = dict(model=dict(a=2, b=[1]), work_dir='y', lr=1, more=3)
+    assert changes(before, now) == ['model.a: 1 -> 2', 'more: None -> 3']
+
+
+def test_a_history_has_no_other_methods_than_its_own(tmp_path):
+    """``getattr`` of mmengine's histories is allowed for them alone."""
+    from mmdla.checkpoints import CheckpointError, read_checkpoint
+
+    class Method:
+        def __reduce__(self):
+            return (getattr, (torch.Tensor, '__init__'))
+
+    (tmp_path / 'x.pth').write_bytes(b'')
+    torch.save({'a': Method()}, tmp_path / 'x.pth', pickle_module=pickle)
+    if torch.__version__ < '2.6':
+        pytest.skip('PyTorch before 2.6 cannot put another function in place of getattr')
+    with pytest.raises(CheckpointError, match='getattr'):
+        read_checkpoint(tmp_path / 'x.pth')
