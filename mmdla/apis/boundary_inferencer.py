@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import Compose
@@ -17,6 +16,7 @@ from mmengine.registry import MODELS
 from mmengine.utils import track_iter_progress
 
 from ..utils.boundaries import boundary_probability, write_boundary_map
+from ..utils.image_files import read_bgr
 from .seg_inferencer import SegInferencer
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.ppm', '.webp')
@@ -209,7 +209,7 @@ def read_image(image: Image) -> np.ndarray:
     """BGR values of a file, 0-255, (H, W, 3); an array of this shape is returned as it is.
 
     Raises:
-        ValueError: If it is no such image; the message names it.
+        ValueError: If it is no such image, too large or not whole; the message names it.
     """
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -217,13 +217,7 @@ def read_image(image: Image) -> np.ndarray:
                 f'image of shape {image.shape} and type {image.dtype}: must be (H, W, 3), BGR, uint8'
             )
         return image
-    try:
-        values = mmcv.imread(str(image))
-    except cv2.error as error:
-        raise ValueError(f'{image}: not readable as an image: {error}') from error
-    if values is None:
-        raise ValueError(f'{image}: not readable as an image')
-    return values
+    return read_bgr(image)
 
 
 def write_pictures(

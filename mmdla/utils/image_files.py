@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 # Below the size from which on Pillow refuses an image by itself, so that an image which is not refused
 # here is read by every library; as 8-bit BGR it is 384 MiB. Cityscapes' images have 2**21 pixels.
 MAX_PIXELS = 2**27
@@ -129,6 +131,31 @@ def check_image_file(path: str | os.PathLike, formats: Sequence[str] = FORMATS) 
     with open_image(path, formats) as image:
         if not _ends_well(Path(path), image.format):
             image.load()
+
+
+def read_bgr(path: str | os.PathLike) -> np.ndarray:
+    """An image as OpenCV reads it, if :func:`check_image_file` lets it pass.
+
+    Args:
+        path (str | PathLike): The file.
+
+    Returns:
+        np.ndarray: uint8, (H, W, 3), BGR.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        ImageFileError: If it is no image, too large, or not whole.
+    """
+    import cv2
+
+    check_image_file(path)
+    try:
+        values = cv2.imread(os.fspath(path))
+    except cv2.error as error:
+        raise ImageFileError(f'{os.fspath(path)}: not readable as an image: {error}') from error
+    if values is None:
+        raise ImageFileError(f'{os.fspath(path)}: not readable as an image by OpenCV')
+    return values
 
 
 def _parser(file: BinaryIO, formats: Sequence[str]) -> tuple[str, Callable]:

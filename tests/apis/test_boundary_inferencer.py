@@ -164,7 +164,7 @@ def test_what_is_wrong_is_said(weights, image, tmp_path, folder):
     inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
     with pytest.raises(FileNotFoundError, match=r'b\.png: there is no such image or folder'):
         inferencer(tmp_path / 'b.png')
-    with pytest.raises(ValueError, match=r'notes\.txt: not readable as an image'):
+    with pytest.raises(ValueError, match=r'notes\.txt: no JPEG, PNG'):
         inferencer(folder / 'notes.txt')
     with pytest.raises(
         ValueError, match=r'image of shape \(61, 83\) and type uint8: must be \(H, W, 3\), BGR'
@@ -225,4 +225,4 @@ def test_tool_says_what_is_wrong(run_tool, weights, folder, tmp_path):
     assert 'both would be written as a; rename one of them' in text
     assert not (tmp_path / 'out').exists()
     (folder / 'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0')
-    assert f'{folder / "broken.jpg"}: not readable as an image' in wrong(CONFIG, weights, folder)
+    assert f'{folder / "broken.jpg"}: truncated or damaged JPEG' in wrong(CONFIG, weights, folder)

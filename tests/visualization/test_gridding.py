@@ -237,7 +237,7 @@ def test_the_tool_refuses_what_it_cannot_draw(run_tool, trained, tmp_path):
     assert 'no.pth: there is no such file' in refused(out, '--model', 'x', config, 'no.pth')
     model = ('--model', 'x', config, checkpoint)
     assert '--image no.jpg: there is no such file' in refused(out, *model, '--image', 'no.jpg')
-    assert 'is no picture that OpenCV reads' in refused(out, *model, '--image', config)
+    assert ': no JPEG, PNG' in refused(out, *model, '--image', config)
     assert '--size 96: maps: 12 x 12 cells, must be at least 16 x 16' in refused(
         out, *model, '--size', 96
     )

@@ -37,6 +37,7 @@ from mmdla.engine.setup import build_model
 from mmdla.models import DLA, DRN
 from mmdla.models.backbones.levels import LevelBackbone
 from mmdla.registry import check_library
+from mmdla.utils.image_files import read_bgr
 from mmdla.visualization.gridding import (
     MAPS,
     draw,
@@ -175,9 +176,7 @@ def picture(args: argparse.Namespace) -> np.ndarray:
         return ObjectPicture(args.seed, 'butterfly', args.size).image
     if not args.image.is_file():
         raise ValueError(f'--image {args.image}: there is no such file')
-    image = cv2.imread(str(args.image))
-    if image is None:
-        raise ValueError(f'--image {args.image}: is no picture that OpenCV reads')
+    image = read_bgr(args.image)
     side = min(image.shape[:2])
     y, x = ((s - side) // 2 for s in image.shape[:2])
     image = image[y : y + side, x : x + side]

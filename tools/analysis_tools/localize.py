@@ -22,6 +22,7 @@ from mmengine.utils import track_iter_progress
 import mmdla  # noqa: F401
 from mmdla.engine.setup import add_cfg_options, read_config
 from mmdla.utils.data_checks import check_config, holds_something
+from mmdla.utils.image_files import check_image_file
 from mmdla.visualization.localization import grid, localization_picture
 
 
@@ -136,6 +137,11 @@ def main() -> None:
     absent = [str(path) for path in args.images if not path.is_file()]
     if absent:
         sys.exit(f'localize: there is no file {", ".join(absent)}')
+    for path in args.images:
+        try:
+            check_image_file(path)
+        except ValueError as error:
+            sys.exit(f'localize: {error}')
     if args.threshold is not None and not 0 <= args.threshold < 1:
         sys.exit(f'localize: --threshold {args.threshold} must be from 0 to below 1')
     out = args.out or Path('work_dirs') / Path(args.config).stem / 'localization'

@@ -17,6 +17,7 @@ from mmengine.utils import track_iter_progress
 import mmdla  # noqa: F401
 from mmdla.utils.boundaries import write_boundary_map
 from mmdla.utils.data_checks import holds_something
+from mmdla.utils.image_files import read_bgr
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
@@ -61,9 +62,10 @@ def main() -> None:
         sys.exit(f'sobel_boundaries: {args.images} holds images that differ in suffix only')
     args.out.mkdir(parents=True, exist_ok=True)
     for path in track_iter_progress(paths):
-        image = cv2.imread(str(path))
-        if image is None:
-            sys.exit(f'\nsobel_boundaries: {path} is not readable as an image')
+        try:
+            image = read_bgr(path)
+        except ValueError as error:
+            sys.exit(f'\nsobel_boundaries: {error}')
         # weak edges matter most: the square root spreads them over more thresholds
         write_boundary_map(args.out / f'{path.stem}.png', np.sqrt(sobel(image, args.sigma)))
     print(f'\nWritten: {args.out}')
