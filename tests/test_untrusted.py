@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import json
+import os
+import re
 import struct
-import subprocess
 import sys
 import tracemalloc
 import zlib
@@ -23,6 +27,8 @@ from mmdla.utils.image_files import (
     open_image,
 )
 
+PASCAL = 'dataset_converters/pascal_boundaries.py'
+BSDS = 'dataset_converters/bsds500.py'
 KINDS = dict(
     jpg='JPEG', png='PNG', bmp='BMP', tif='TIFF', webp='WEBP', ppm='PPM', gif='GIF', jp2='JPEG2000'
 )
@@ -239,14 +245,6 @@ def test_mat_files_are_checked_before_scipy_reads_them(kind, compressed, tmp_pat
         read_annotations(path)
 
 
-@pytest.mark.parametrize('kind', ['cells to the end of the stack', 'numbers of no type'])
-def test_scipy_alone_ends_the_process(kind, tmp_path):
-    """The reason why files are checked: if this fails, it need not be any more."""
-    path = write_mat(tmp_path / 'a.mat', MATS[kind][0])
-    code = f'from scipy.io import loadmat; loadmat({str(path)!r})'
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode < 0
-
-
 def test_compressed_mat_files_are_inflated_up_to_a_limit(tmp_path, monkeypatch):
     engine = zlib.compressobj(9)
     packed = b''.join([*(engine.compress(bytes(2**20)) for _ in range(2**8)), engine.flush()])
@@ -343,3 +341,222 @@ class Explosive:
         import os
 
         return os.mkdir, (str(self.path),)
+
+
+# -- text -------------------------------------------------------------------------------------------
+
+LAUGHS = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><annotation>&b;</annotation>'
+OUTSIDE = '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/passwd">]><annotation>&a;</annotation>'
+BOX = '<object><bndbox><xmin>{}</xmin><ymin>0</ymin><xmax>1</xmax><ymax>1</ymax></bndbox></object>'
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        (LAUGHS, 'declares entities'),
+        (OUTSIDE, 'declares entities'),
+        (f'<annotation>{" " * 2**20}</annotation>', 'it is of more than 1,048,576 bytes'),
+        *((f'<annotation>{BOX.format(n)}</annotation>', f"'{n}' is no coordinate of a pixel")
+          for n in ('nan', 'inf', '1e400', '1e300')),
+        (b'<annotation>\xff</annotation>', "can't decode byte 0xff"),
+    ],
+)  # fmt: skip
+def test_boxes_of_imagenet(text, message, tmp_path):
+    pytest.importorskip('mmpretrain')
+    from mmdla.datasets.boxes import ImageNetBoxes
+    from mmdla.utils.data_checks import DataFolderError
+
+    for folder in ('val/a', 'Annotations/CLS-LOC/val'):
+        (tmp_path / folder).mkdir(parents=True)
+    picture(tmp_path / 'val/a/1.JPEG', 'JPEG')
+    path = tmp_path / 'Annotations/CLS-LOC/val/1.xml'
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataFolderError, match=rf'1.xml holds no boxes: .*{message}'):
+        ImageNetBoxes(str(tmp_path), split='val', classes=['a'])
+
+
+@pytest.mark.parametrize('line', ['1 nan 2 3 4', 'nan 1 2 3 4', 'inf 1 2 3 4', '1 1 2 1e300 4'])
+def test_boxes_of_cub(line, tmp_path):
+    pytest.importorskip('mmpretrain')
+    from mmdla.datasets.boxes import CUBBoxes
+    from mmdla.utils.data_checks import DataFolderError
+
+    (tmp_path / 'images').mkdir()
+    for name, text in dict(images='1 1.jpg', image_class_labels='1 1', train_test_split='1 1').items():
+        (tmp_path / f'{name}.txt').write_text(text)
+    (tmp_path / 'bounding_boxes.txt').write_text(line)
+    with pytest.raises(
+        DataFolderError, match=rf"bounding_boxes.txt: the line '{line}' must be: number"
+    ):
+        CUBBoxes(str(tmp_path), split='train')
+
+
+def detail(path: Path, mask: object, name: str = 'a.jpg') -> Path:
+    """An annotation file of PASCAL in Detail, of one image."""
+    images = [dict(image_id=0, file_name=name, phase='train')]
+    path.write_text(
+        json.dumps(dict(images=images, annos_boundary=[dict(image_id=0, boundary_mask=mask)]))
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ('mask', 'message'),
+    [
+        (
+            dict(size=[10**6, 10**6], counts=[10**12]),
+            '1000000x1000000 are 1,000,000,000,000 pixels, mo',
+        ),
+        (dict(size=[10**6, 10**6], counts='0'), '1000000x1000000 are 1,000,000,000,000 pixels, more'),
+        (dict(size=[-4, -5], counts=[20]), 'must be a height and a width'),
+        (dict(size=[4.0, 5], counts=[20]), 'must be a height and a width'),
+        (dict(size=[4], counts=[20]), 'must be a height and a width'),
+        (dict(size=[4, 5], counts=[10.0, 10]), 'runs must be whole numbers'),
+        (dict(size=[4, 5], counts=[10**5000]), r'runs of 10\*\*18 or more pixels in all, for 4x5'),
+        (dict(size=[4, 5], counts='o' * 10**6), 'it has a number of more than 60 bits'),
+        (dict(size=[4, 5], counts=None), 'is not run-length code'),
+        ('text', 'is not run-length code'),
+        (None, 'is not run-length code'),
+    ],
+)
+def test_masks_of_pascal(mask, message, tmp_path, run_tool, monkeypatch):
+    pytest.importorskip('mmseg')
+    if hasattr(sys, 'set_int_max_str_digits'):  # so that the file gets as far as the converter's checks
+        sys.set_int_max_str_digits(0)
+    path = detail(tmp_path / 'detail.json', mask)
+    status, text = run_tool(PASCAL, path, tmp_path, tmp_path / 'out')
+    assert re.match(rf'\W*pascal_boundaries: {path}: the boundary_mask of a .*{message}', status)
+    assert 'Traceback' not in text
+    assert os.listdir(tmp_path) == ['detail.json']
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('[' * 10**5, 'is not readable as JSON'),
+        (b'\xff\xff\x00', 'is not readable as JSON'),
+        ('1' * 10**5, 'is not readable as JSON|is not of PASCAL in Detail'),
+        ('[]', 'is not of PASCAL in Detail'),
+        ('null', 'is not of PASCAL in Detail'),
+        ('{"images": 3, "annos_boundary": 4}', 'is not of PASCAL in Detail'),
+        ('{"images": [{"image_id": []}], "annos_boundary": []}', 'is not of PASCAL in Detail'),
+        ('{"images": [3], "annos_boundary": []}', 'is not of PASCAL in Detail'),
+        (
+            '{"images": [{"image_id": 1, "file_name": "a", "phase": []}],'
+            '"annos_boundary": [{"image_id": 1, "boundary_mask": 1}]}',
+            'is not of PASCAL in Detail',
+        ),
+        (
+            '{"images": [{"image_id": 1, "file_name": "a", "phase": 1},'
+            '{"image_id": 1, "file_name": "b", "phase": "c"}],'
+            '"annos_boundary": [{"image_id": 1, "boundary_mask": 1}]}',
+            "has boundaries of phases .'1', 'c'.",
+        ),
+    ],
+)
+def test_files_of_pascal(text, message, tmp_path, run_tool):
+    pytest.importorskip('mmseg')
+    path = tmp_path / 'detail.json'
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    status, _ = run_tool(PASCAL, path, tmp_path, tmp_path / 'out')
+    assert re.match(rf'pascal_boundaries: {path} ({message})', status)
+
+
+@pytest.mark.parametrize('name', ['..', 'a\nb', 'a\0b', '\ud800', ''])
+def test_names_of_pascal(name, tmp_path, run_tool):
+    pytest.importorskip('mmseg')
+    path = detail(tmp_path / 'detail.json', None, name)
+    status, _ = run_tool(PASCAL, path, tmp_path, tmp_path / 'out')
+    assert re.match(rf'pascal_boundaries: {path}: .* must be a name without folder and suffix', status)
+    status.encode()
+
+
+@pytest.mark.parametrize('which', ['manifest', 'boxes'])
+@pytest.mark.parametrize(
+    'text', ['[' * 10**5, 'no', '{"boxes": 3}', '{"boxes": {"train/cat/1.png": 3}}']
+)
+def test_lists_of_the_generated_pictures(which, text, tmp_path):
+    pytest.importorskip('mmpretrain')
+    from mmdla.datasets.demo_objects import DemoObjectsDataset, generate_demo_objects
+    from mmdla.utils.data_checks import DataFolderError
+
+    sizes = dict(train=8)
+    generate_demo_objects(tmp_path / 'data', sizes, 32)
+    name = dict(manifest='demo_objects.json', boxes='boxes.json')[which]
+    (tmp_path / f'data/{name}').write_text(text)
+    with pytest.raises(DataFolderError, match=name):
+        DemoObjectsDataset(str(tmp_path / 'data'), 'train', sizes, 32)
+
+
+def test_lists_of_boundaries_that_are_no_text(tmp_path):
+    pytest.importorskip('mmseg')
+    from mmdla.datasets import PASCALBoundariesDataset
+    from mmdla.utils.data_checks import DataFolderError
+
+    for name in ('images', 'labels'):
+        (tmp_path / f'train_{name}.txt').write_bytes(b'\xff\xff')
+    with pytest.raises(DataFolderError, match=r'The list .*train_images.txt is no text'):
+        PASCALBoundariesDataset(str(tmp_path), 'train')
+    for content in (b'a\0b', b'a' * 10**4):
+        for name in ('images', 'labels'):
+            (tmp_path / f'train_{name}.txt').write_bytes(content)
+        with pytest.raises(DataFolderError, match='line 1 of a list, is missing'):
+            PASCALBoundariesDataset(str(tmp_path), 'train')
+
+
+# -- archives ---------------------------------------------------------------------------------------
+
+
+def header(name: bytes, kind: bytes, size: bytes) -> bytes:
+    """The header of a member of a tar archive."""
+    block = name.ljust(100, b'\0') + b'0000644\0' + b'0000000\0' * 2 + size + b'00000000000\0'
+    block += b' ' * 8 + kind + bytes(100) + b'ustar\x0000' + bytes(247)
+    return block[:148] + b'%06o\0 ' % sum(block) + block[156:]
+
+
+ARCHIVES = {
+    'a name of gigabytes': (header(b'a', b'L', b'77777777777\0'), 'a name or attributes of'),
+    'attributes of gigabytes': (header(b'a', b'x', b'77777777777\0'), 'a name or attributes of'),
+    'a name of negative length': (
+        header(b'a', b'L', b'\xff' * 11 + b'\0'), 'a name or attributes of|is damaged, or no archive'
+    ),
+    'a negative size': (
+        header(b'a', b'0', b'\xff' * 10 + b'\xfe\0'), 'has -512 bytes'
+    ),
+    'an image of gigabytes': (
+        header(b'images/train/a.jpg', b'0', b'77777777777\0'), 'a.jpg. has 8,589,934,591 bytes'
+    ),
+    'names of names': (
+        (header(b'a', b'L', b'00000000001\0') + bytes(512)) * 3000, 'is damaged, or no archive'
+    ),
+    'many members': (header(b'a', b'0', b'00000000000\0') * 50_001, 'has 50,001 members'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', ARCHIVES)
+def test_archives_of_bsds(kind, tmp_path, run_tool):
+    pytest.importorskip('mmseg')
+    content, message = ARCHIVES[kind]
+    path = tmp_path / 'a.tgz'
+    path.write_bytes(gzip.compress(content + bytes(10240)))
+    if kind != 'many members':  # which tracing makes slow
+        tracemalloc.start()
+    status, _ = run_tool(BSDS, path, tmp_path / 'out')
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert re.match(rf'bsds500: {path} .*({message})', status), status
+    assert most < 2**27
+    assert os.listdir(tmp_path) == ['a.tgz']
+
+
+@pytest.mark.parametrize('cut', [3, 20, 2000])
+@pytest.mark.parametrize('module', [gzip, bz2])
+def test_cut_archives_of_bsds(module, cut, tmp_path, run_tool):
+    pytest.importorskip('mmseg')
+    path = tmp_path / 'a.tgz'
+    values = np.random.default_rng(0).bytes(5000)
+    content = header(b'images/train/a.jpg', b'0', b'%011o\0' % len(values)) + values + bytes(10240)
+    path.write_bytes(module.compress(content)[:cut])
+    status, _ = run_tool(BSDS, path, tmp_path / 'out')
+    assert re.match(rf'bsds500: {path} ', status), status
+    assert os.listdir(tmp_path) == ['a.tgz']

@@ -179,13 +179,20 @@ def _parts(cls: type, split: str) -> tuple[str, ...]:
     return SPLITS[split]
 
 
+def _lines(path: Path, advice: str) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text().splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataFolderError(f'The list {path} is no text ({error}). {advice}') from error
+
+
 def _listed(root: Path, split: str, advice: str) -> list[tuple[Path, Path]]:
     """What the two lists of a split say, if all of it is there."""
     lists = [root / f'{split}_{what}.txt' for what in ('images', 'labels')]
     for path in lists:
         if not path.is_file():
             raise DataFolderError(f'The list {path} is missing. {advice}')
-    images, labels = ([line.strip() for line in path.read_text().splitlines()] for path in lists)
+    images, labels = (_lines(path, advice) for path in lists)
     if len(images) != len(labels) or not images:
         raise DataFolderError(
             f'{lists[0]} has {len(images)} lines and {lists[1]} has {len(labels)}: they must have as '
@@ -199,7 +206,7 @@ def _listed(root: Path, split: str, advice: str) -> list[tuple[Path, Path]]:
                 f'Line {number} of {lists[0]} and {lists[1]}: {names[0]!r} and {names[1]!r} are not of '
                 f'the same name. {advice}'
             )
-        for path, there in ((image, image.is_file()), (label, label.exists())):
+        for path, there in ((image, os.path.isfile(image)), (label, os.path.exists(label))):
             if not there:
                 raise DataFolderError(f'{path}, line {number} of a list, is missing. {advice}')
         pairs.append((image, label))

@@ -6,6 +6,7 @@ disk, in continuous coordinates: a box of one pixel is one wide.
 
 from __future__ import annotations
 
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import PurePosixPath
@@ -18,6 +19,8 @@ from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
 from ..registry import DATASETS
 from ..utils.data_checks import DataFolderError, advice_on
 
+# Of ILSVRC's files the longest is of some 20 KiB.
+XML_BYTES = 2**20
 WNID = re.compile(r'n\d{8}')
 
 
@@ -100,6 +103,8 @@ class ImageNetBoxes(ImageNet):
             if name is not None:
                 path = join_path(folder, name)
                 try:
+                    if os.path.isfile(path) and os.path.getsize(path) > XML_BYTES:
+                        raise ValueError(f'it is of more than {XML_BYTES:,} bytes')
                     boxes = _read_xml(backend.get_text(path), image.parent.name)
                 except (ElementTree.ParseError, ValueError) as error:
                     raise DataFolderError(f'{path} holds no boxes: {error}. {advice}') from error
@@ -123,6 +128,10 @@ def _read_xml(text: str, folder: str) -> np.ndarray:
     Raises:
         ParseError, ValueError: If the file is not as it should be.
     """
+    if len(text) > XML_BYTES:
+        raise ValueError(f'it is of more than {XML_BYTES:,} characters')
+    if '<!DOCTYPE' in text or '<!ENTITY' in text:  # entities may be of each other, or files
+        raise ValueError('it declares entities (<!DOCTYPE or <!ENTITY), which these files do not')
     root = ElementTree.fromstring(text)
     boxes, classes = [], set()
     for thing in root.iter('object'):
@@ -134,15 +143,23 @@ def _read_xml(text: str, folder: str) -> np.ndarray:
         corners = [thing.findtext(f'bndbox/{key}') for key in ('xmin', 'ymin', 'xmax', 'ymax')]
         if None in corners:
             raise ValueError('an object has no bndbox with xmin, ymin, xmax and ymax')
-        boxes.append([float(corner) for corner in corners])
+        boxes.append([_number(corner) for corner in corners])
     if len(classes) > 1:
         raise ValueError(f'it has objects of {sorted(classes)}, and no folder tells the class')
     boxes = np.array(boxes).reshape(-1, 2, 2)
     boxes = np.concatenate([boxes.min(1), boxes.max(1) + 1], 1)
-    size = [float(root.findtext(f'size/{key}', '0')) for key in ('width', 'height')]
+    size = [_number(root.findtext(f'size/{key}', '0')) for key in ('width', 'height')]
     if min(size) > 0:
         boxes = boxes.clip(0, size * 2)
     return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)].astype(np.float32)
+
+
+def _number(text: str) -> float:
+    """A coordinate, below 2**24: further ones are no pixels, and not what they were as float32."""
+    value = float(text)
+    if not abs(value) < 2**24:
+        raise ValueError(f'{text[:50]!r} is no coordinate of a pixel')
+    return value
 
 
 @DATASETS.register_module()
@@ -177,7 +194,7 @@ class CUBBoxes(CUB):
         boxes = {}
         for line in list_from_file(path):
             try:
-                number, x, y, width, height = (float(part) for part in line.split())
+                number, x, y, width, height = (_number(part) for part in line.split())
             except ValueError:
                 raise DataFolderError(
                     f'{path}: the line {line!r} must be: number x y width height. {advice}'

@@ -22,11 +22,14 @@ from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
 
 from ..registry import DATASETS
+from ..utils.data_checks import DataFolderError
 from .generated import check_count, generate_once
 
 MANIFEST = 'demo_objects.json'
 BOXES = 'boxes.json'
 VERSION = 1
+# What may come of a file that is another JSON, or none.
+WRONG_JSON = (KeyError, OverflowError, RecursionError, TypeError, ValueError)
 SIZES = dict(train=1000, val=200, test=200)
 IMAGE_SIZE = 192
 # Shortest and longest side of a box, in sides of the picture.
@@ -674,10 +677,24 @@ class DemoObjectsDataset(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Read the split's part of ``boxes.json``, class after class in turn."""
         data = []
-        for path, box in json.loads(Path(self.ann_file).read_text())['boxes'].items():
-            split, name, _ = path.split('/')
-            if split == self.split:
-                label = self.class_to_idx[name]
-                box = np.array([box], np.float32)
-                data.append(dict(img_path=f'{self.data_root}/{path}', gt_label=label, gt_bboxes=box))
+        try:
+            for path, box in json.loads(Path(self.ann_file).read_text())['boxes'].items():
+                split, name, _ = path.split('/')
+                if split == self.split:
+                    label = self.class_to_idx[name]
+                    box = np.array([box], np.float32).reshape(1, 4)
+                    image = f'{self.data_root}/{path}'
+                    data.append(dict(img_path=image, gt_label=label, gt_bboxes=box))
+        except (
+            AttributeError,
+            KeyError,
+            OverflowError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise DataFolderError(
+                f'{self.ann_file} is not as it was written ({error!r}). Remove {self.data_root} and it '
+                'is drawn anew.'
+            ) from error
         return data

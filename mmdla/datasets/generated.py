@@ -42,7 +42,10 @@ def generate_once(
         if not root.exists():
             return False
         path = root / manifest
-        found = json.loads(path.read_text()) if path.is_file() else None
+        try:
+            found = json.loads(path.read_text()) if path.is_file() else None
+        except (ValueError, RecursionError) as error:
+            found = f'no JSON, {error}'
         if found != recipe:
             raise DataFolderError(
                 f'{root} is there already and is not the demo data set asked for (its {manifest}: '

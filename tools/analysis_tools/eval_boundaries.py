@@ -122,7 +122,7 @@ def references(
                 if not (0 < recall <= 1 and 0 < precision <= 1):
                     raise ValueError
                 points[name] = (recall, precision)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise ValueError(
                 f'--reference {text}: must be NAME=RECALL,PRECISION, both above 0 and up to 1, or '
                 'NAME=FILE with the scores.json of another evaluation'

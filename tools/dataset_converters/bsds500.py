@@ -7,24 +7,32 @@ every annotation is read. ROOT must not be there yet; it appears when all is don
 from __future__ import annotations
 
 import argparse
+import bz2
+import gzip
 import re
 import shutil
 import sys
 import tarfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 from mmengine.utils import track_iter_progress
-from PIL import Image
 
 import mmdla  # noqa: F401
 from mmdla.utils.boundaries import read_annotations
 from mmdla.utils.data_checks import new_folder
+from mmdla.utils.image_files import check_image_file, image_size
 
 WHOLE = dict(train=200, val=100, test=200)
 SPLIT = f'({"|".join(WHOLE)})'
+# Far above what the archive holds, as distributed: 70 MB in some 2500 files.
+MEMBERS = 50_000
+FILE_BYTES = 2**26
+ALL_BYTES = 2**32
 WANTED = re.compile(rf'(^|/)(images/{SPLIT}/[^/.][^/]*\.jpg|groundTruth/{SPLIT}/[^/.][^/]*\.mat)$')
 
 
@@ -61,17 +69,71 @@ def copy_folder(source: Path, folder: Path) -> None:
     copy_wanted({p.relative_to(source).as_posix(): p for p in files}, shutil.copyfile, source, folder)
 
 
+class SmallReads:
+    """A file from which tarfile reads; it reads names and attributes of any length at once.
+
+    Args:
+        file (BinaryIO): What is read.
+        name (Path): Its name, for the message.
+    """
+
+    LIMIT = 2**20
+
+    def __init__(self, file, name: Path):
+        self.file = file
+        self.name = name
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self.LIMIT:
+            raise ValueError(f'{self.name} has a member with a name or attributes of {size:,} bytes')
+        return self.file.read(size)
+
+
+@contextmanager
+def opened(source: Path) -> Iterator[tarfile.TarFile]:
+    """An archive, compressed by gzip or bzip2 or not at all.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is none, or damaged; also for what goes wrong while it is read.
+    """
+    with source.open('rb') as file:
+        head = file.read(3)
+        file.seek(0)
+        decompress = {b'\x1f\x8b\x08': gzip.open, b'BZh': bz2.open}.get(head)
+        try:
+            content = decompress(file) if decompress else file
+            with tarfile.open(fileobj=SmallReads(content, source), mode='r:') as archive:
+                yield archive
+        except (tarfile.TarError, zlib.error, EOFError, OSError, RecursionError) as error:
+            if getattr(error, 'errno', None) is not None:  # of the system, not of a decompressor
+                raise
+            reason = str(error) or type(error).__name__
+            raise ValueError(f'{source} is damaged, or no archive: {reason}') from error
+
+
 def unpack(source: Path, folder: Path) -> None:
     """Copy the images and annotations out of an archive, which is not to reach outside of itself."""
-    with tarfile.open(source) as archive:
-        members = {}
-        for member in archive.getmembers():
+    with opened(source) as archive:
+        members: dict[str, tarfile.TarInfo] = {}
+        total = 0
+        for number, member in enumerate(archive, 1):
             path = PurePosixPath(member.name)
             wanted = WANTED.search(member.name)
             if path.is_absolute() or '..' in path.parts or (wanted and not member.isfile()):
                 raise ValueError(
                     f'{source} has the member {member.name!r}, which is a link or leads out of the '
                     'folder: this is not the archive as distributed'
+                )
+            total += member.size if wanted else 0
+            # A negative size would have tarfile read the same member for ever.
+            large = member.size < 0 or (wanted and member.size > FILE_BYTES)
+            if number > MEMBERS or large or total > ALL_BYTES:
+                raise ValueError(
+                    f'{source} has {number:,} members, of which {member.name!r} has {member.size:,} '
+                    f'bytes, and images and annotations of {total:,} bytes: must be up to {MEMBERS:,}, '
+                    f'{FILE_BYTES:,} and {ALL_BYTES:,} in the archive as distributed'
                 )
             members[member.name] = member
 
@@ -116,12 +178,14 @@ def check(folder: Path, as_png: bool) -> str:
     for stem in track_iter_progress(sorted(stems['images'])):
         path = (folder / 'groundTruth' / stem).with_suffix('.mat')
         marked = read_annotations(path)
-        with Image.open((folder / 'images' / stem).with_suffix('.jpg')) as image:
-            if image.size[::-1] != marked.shape[1:]:
-                raise ValueError(
-                    f'{path.relative_to(folder)} is of size {marked.shape[1:]}, its image of size '
-                    f'{image.size[::-1]}: must be the same'
-                )
+        image = (folder / 'images' / stem).with_suffix('.jpg')
+        check_image_file(image)
+        size = image_size(image)
+        if size != marked.shape[1:]:
+            raise ValueError(
+                f'{path.relative_to(folder)} is of size {marked.shape[1:]}, its image of size '
+                f'{size}: must be the same'
+            )
         counts[stem.parts[0]][0] += 1
         counts[stem.parts[0]][1] += len(marked)
         if as_png:

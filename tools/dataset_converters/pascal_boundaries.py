@@ -21,11 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmengine.utils import track_iter_progress
-from PIL import Image
 
 import mmdla  # noqa: F401
 from mmdla.utils.boundaries import read_annotations
 from mmdla.utils.data_checks import new_folder
+from mmdla.utils.image_files import check_image_file, check_pixels, image_size
 
 SPLITS = ('train', 'val', 'test')
 
@@ -70,7 +70,10 @@ def from_folder(annotations: Path, lists: list) -> tuple[dict[str, list[str]], C
     for split, path in lists:
         if split not in SPLITS or split in splits:
             raise ValueError(f'--split {split} must be one of {", ".join(SPLITS)}, each once')
-        splits[split] = Path(path).read_text().split()
+        try:
+            splits[split] = Path(path).read_text().split()
+        except UnicodeDecodeError as error:
+            raise ValueError(f'--split {split} {path} is no text: {error}') from error
         _check_names(splits[split], path)
 
     def read(name: str) -> np.ndarray:
@@ -86,7 +89,10 @@ def from_json(path: Path, lists: list) -> tuple[dict[str, list[str]], Callable]:
     """Names by split, and what reads an annotation by name."""
     if lists:
         raise ValueError(f'--split is for a folder; {path} says itself what is in which split')
-    data = json.loads(path.read_bytes())
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is not readable as JSON: {error}') from error
     try:
         masks = {a['image_id']: a['boundary_mask'] for a in data['annos_boundary']}
         images = {
@@ -94,18 +100,24 @@ def from_json(path: Path, lists: list) -> tuple[dict[str, list[str]], Callable]:
             for i in data['images']
             if i['image_id'] in masks
         }
-    except (KeyError, TypeError) as error:
+        splits: dict[str, list[str]] = {}
+        for name, (split, _) in sorted(images.items()):
+            splits.setdefault(split, []).append(name)
+    except KeyError as error:
         raise ValueError(
             f'{path} is not of PASCAL in Detail: must have images and annos_boundary, but lacks {error}'
         ) from error
-    splits: dict[str, list[str]] = {}
-    for name, (split, _) in sorted(images.items()):
-        splits.setdefault(split, []).append(name)
+    except TypeError as error:
+        raise ValueError(
+            f'{path} is not of PASCAL in Detail: must have lists of images and annos_boundary with '
+            f'names, phases and numbers, but {error}'
+        ) from error
     if len(images) < len(data['images']):
         print(f'{len(data["images"]) - len(images)} images of {path} have no boundaries: left out')
     if not splits or not set(splits) <= set(SPLITS):
         raise ValueError(
-            f'{path} has boundaries of phases {sorted(splits)}: must be of {", ".join(SPLITS)}'
+            f'{path} has boundaries of phases {sorted(map(str, splits))}: must be of '
+            f'{", ".join(SPLITS)}'
         )
     for names in splits.values():
         _check_names(names, path)
@@ -126,7 +138,8 @@ def _check_names(names: list[str], source: str | Path) -> None:
     if not names:
         raise ValueError(f'{source} names no image')
     for name in names:
-        if name != Path(name).name or name.startswith('.'):
+        # What does not print would break a line of the lists that are written.
+        if name != Path(name).name or name.startswith('.') or not name or not name.isprintable():
             raise ValueError(f'{source}: {name!r} must be a name without folder and suffix')
     if len(set(names)) < len(names):
         raise ValueError(f'{source} has the name {max(names, key=names.count)!r} twice')
@@ -146,12 +159,19 @@ def decode_rle(counts: str | list[int], size: tuple[int, int]) -> np.ndarray:
         np.ndarray: Booleans of shape ``size``.
 
     Raises:
-        ValueError: If the runs do not fill the mask.
+        ValueError: If the runs do not fill the mask, or it is too large.
     """
+    if len(size) != 2 or any(type(n) is not int or n < 1 for n in size):
+        raise ValueError(f'size {str(size)[:50]} must be a height and a width')
+    check_pixels('size', size, ValueError)
     runs = list(counts) if not isinstance(counts, (str, bytes)) else _runs(counts)
+    if any(type(run) is not int for run in runs):
+        raise ValueError('runs must be whole numbers')
     height, width = size
     if min(runs, default=-1) < 0 or sum(runs) != height * width:
-        raise ValueError(f'runs of {sum(runs)} pixels in all, for {height}x{width}')
+        total = sum(runs)
+        told = str(total) if abs(total) < 10**18 else '10**18 or more'
+        raise ValueError(f'runs of {told} pixels in all, for {height}x{width}')
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
@@ -163,6 +183,8 @@ def _runs(text: str | bytes) -> list[int]:
         bits = code - 48
         if not 0 <= bits < 64:
             raise ValueError(f'character {code} is none of the code')
+        if shift > 60:
+            raise ValueError('it has a number of more than 60 bits')
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
@@ -186,12 +208,13 @@ def write(split: str, names: list[str], read: Callable, images: Path, folder: Pa
         marked = read(name)
         if not source.is_file():
             raise FileNotFoundError(f'{source} is missing')
-        with Image.open(source) as image:
-            if image.size[::-1] != marked.shape[1:]:
-                raise ValueError(
-                    f'the annotation of {name} is of size {marked.shape[1:]}, its image {source} of '
-                    f'size {image.size[::-1]}: must be the same'
-                )
+        check_image_file(source)
+        size = image_size(source)
+        if size != marked.shape[1:]:
+            raise ValueError(
+                f'the annotation of {name} is of size {marked.shape[1:]}, its image {source} of '
+                f'size {size}: must be the same'
+            )
         if target.exists():
             raise ValueError(f'{name} is in two splits')
         shutil.copyfile(source, target)
