@@ -6,6 +6,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ...registry import check_library
+
 VERSIONS = ('1_0', '1_1')
 
 
@@ -31,6 +33,7 @@ class SqueezeNet(BaseModule):
 
     Raises:
         ValueError: If ``version`` is another.
+        ImportError: If torchvision is missing.
 
     Example:
         >>> import torch
@@ -49,6 +52,7 @@ class SqueezeNet(BaseModule):
         super().__init__(init_cfg)
         if version not in VERSIONS:
             raise ValueError(f'version={version!r}: must be one of {", ".join(VERSIONS)}')
+        check_library('torchvision', 'mmdla.SqueezeNet')
         from torchvision import models
 
         network = getattr(models, f'squeezenet{version}')(num_classes=num_classes)
