@@ -11,7 +11,9 @@ import importlib
 import importlib.util
 import sys
 from functools import partial
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import ClassVar
 
 from mmengine import registry as root
 from mmengine.registry import Registry
@@ -123,6 +125,28 @@ def check_library(library: str, user: str) -> None:
         raise ImportError(f'{user} needs {library}, which is not installed: {advice}')
 
 
+class MissingLibrary(MetaPathFinder):
+    """Says in one sentence what an extension needs that is imported by its full name, and missing.
+
+    First of the finders: it finds nothing, and lets the others go on where the library is installed.
+    """
+
+    libraries: ClassVar[dict[str, str]] = {
+        'mmdla.apis.boundary_inferencer': 'mmseg',
+        'mmdla.apis.seg_inferencer': 'mmseg',
+    } | {
+        module: library
+        for library, registries in (*EXTENSIONS.items(), *USERS.items())
+        for modules in registries.values()
+        for module in modules
+    }
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name in cls.libraries:
+            check_library(cls.libraries[name], name)
+
+
 def _child(attribute: str) -> Registry:
     parent = getattr(root, attribute)
     registry = LazyRegistry(parent.name, parent=parent, scope='mmdla', locations=['mmdla'])
@@ -141,7 +165,8 @@ VISUALIZERS = _child('VISUALIZERS')
 
 
 def extend_libraries() -> None:
-    """Make ``type='IDAUpHead'`` and the like work in the configs of the libraries extended.
+    """Make ``type='IDAUpHead'`` and the like work in the configs of the libraries extended, and what
+    cannot work without one say so.
 
     A library is extended when it is imported, so that nobody waits for one, or is bothered by a broken
     one, who does not use it.
@@ -149,6 +174,8 @@ def extend_libraries() -> None:
     for library, registries in EXTENSIONS.items():
         when_imported(f'{library}.registry', partial(_extend, library, registries))
     when_imported('mmpretrain.apis.model', _register_models)
+    if MissingLibrary not in sys.meta_path:
+        sys.meta_path.insert(0, MissingLibrary)
 
 
 def _extend(library: str, registries: dict[str, dict[str, list[str]]]) -> None:
