@@ -149,31 +149,6 @@ HIDE = """
 """
 
 
-def test_without_mmseg(tmp_path):
-    out = python(
-        textwrap.dedent(HIDE.format(name='mmseg'))
-        + textwrap.dedent("""
-        import warnings
-        with warnings.catch_warnings():
-            warnings.filterwarnings('error', message='.*mmseg')
-            import mmdla
-        from mmengine.registry import MODELS
-        MODELS.build(dict(type='mmdla.DLA', arch='46_c'))
-        try:
-            MODELS.build(dict(type='mmdla.IDAUpHead'))
-        except ImportError as error:
-            print(error)
-        try:
-            from mmdla.models import IDAUpHead
-        except ImportError as error:
-            print(error)
-        """),
-        tmp_path,
-    )
-    assert out.count('needs mmseg, which is not installed: pip install') == 2
-    assert 'mmdla.IDAUpHead needs mmseg' in out
-
-
 def test_without_mmengine(tmp_path):
     out = python(
         textwrap.dedent(HIDE.format(name='mmengine'))
