@@ -245,23 +245,6 @@ def test_two_processes(env, tmp_path):
     assert re.search(r'mIoU: \d+\.\d+', text)
 
 
-def test_two_machines(env, tmp_path):
-    """Two nodes of one process each, both on this machine."""
-    port = free_port()
-    nodes = [
-        subprocess.Popen(
-            ['bash', ROOT / 'tools/dist_train.sh', DEMO, '1', '--work-dir', tmp_path,
-             '--cfg-options', *SMALL],
-            env={**env, 'NNODES': '2', 'NODE_RANK': str(rank), 'PORT': port},
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    texts = [node.communicate(timeout=300)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], texts
-    assert 'Iter(train) [4/4]' in texts[0]
-
-
 DDP_STEP = """
 from mmdla.models import DLA
 for arch in sys.argv[1:]:
