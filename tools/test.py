@@ -9,7 +9,6 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 import mmdla  # noqa: F401
 from mmdla.engine.faults import explained
-from mmdla.engine.resuming import forbid_unpickling
 from mmdla.engine.setup import add_arguments, build_runner, leave_group, load_config
 
 
@@ -63,7 +62,6 @@ def draw_pictures(cfg: Config, folder: str) -> None:
 @record
 def main() -> None:
     args = parse_args()
-    forbid_unpickling()
     cfg = load_config(args)
     if args.tta:
         use_tta(cfg)

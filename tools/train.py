@@ -9,7 +9,6 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 import mmdla  # noqa: F401
 from mmdla.engine.faults import explained
-from mmdla.engine.resuming import forbid_unpickling
 from mmdla.engine.setup import (
     add_arguments,
     build_runner,
@@ -39,7 +38,6 @@ def parse_args() -> argparse.Namespace:
 @record
 def main() -> None:
     args = parse_args()
-    forbid_unpickling()
     cfg = load_config(args)
     cfg.resume = args.resume or cfg.get('resume', False)
     if args.amp:

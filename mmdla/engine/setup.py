@@ -19,7 +19,7 @@ from torch import nn
 from ..registry import check_library
 from ..utils.data_checks import check_config
 from ..utils.messages import say
-from .resuming import prepare_work_dir
+from .resuming import forbid_unpickling, prepare_work_dir
 from .runner import ChannelsLast, Steady
 
 
@@ -50,9 +50,12 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 def read_config(args: argparse.Namespace) -> Config:
     """The config named, with ``--cfg-options`` applied.
 
+    From here on the process unpickles nothing but plain data, see :func:`forbid_unpickling`.
+
     Raises:
         ImportError: If the library that it is for is not installed.
     """
+    forbid_unpickling()
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
