@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urldefrag, urlparse
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
@@ -239,7 +242,12 @@ def _read_file(path: Path, map_location: str, name: str | None = None) -> dict:
         )
     if path.suffix == '.safetensors' or head[8:9] == b'{':
         return _read_safetensors(path, map_location, name)
-    if not (head.startswith((b'PK', b'\x80')) or b'ustar' in head):
+    if b'ustar' in head:
+        raise CheckpointError(
+            f'checkpoint {name!r}: a tar archive, as PyTorch 0.1.1 and before wrote; such are read by '
+            'unpickling alone, which could run code'
+        )
+    if not head.startswith((b'PK', b'\x80')):
         raise CheckpointError(
             f'checkpoint {name!r}: neither a PyTorch nor a safetensors file (it starts with '
             f'{head[:16]!r})'
@@ -253,13 +261,14 @@ def _read_safetensors(path: Path, map_location: str, name: str) -> dict:
 
     try:
         return load_file(path, device='cpu' if map_location == 'meta' else map_location)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, ValueError) as error:  # of a type that PyTorch has not
         raise CheckpointError(
             f'checkpoint {name!r}: truncated or damaged safetensors file ({error})'
         ) from error
 
 
 def _read_pickle(path: Path, map_location: str, name: str) -> dict:
+    _check_claims(path, name)
     try:
         with _plain_classes_allowed():
             content = torch.load(path, map_location=map_location, weights_only=True)
@@ -282,7 +291,69 @@ def _read_pickle(path: Path, map_location: str, name: str) -> dict:
         raise CheckpointError(
             f'checkpoint {name!r}: holds a {type(content).__name__}, not a state dict'
         )
+    _check_tensors(content, path.stat().st_size, name)
     return content
+
+
+def _check_claims(path: Path, name: str) -> None:
+    """Refuse a pickle that would become much larger in memory than it is as a file.
+
+    Raises:
+        CheckpointError: If it is a zip file of compressed or overlapping entries, or holds a
+            ``bytearray``, which PyTorch makes of any length that is named.
+    """
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        if file.read(4) == b'PK\x03\x04':
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    entries = archive.infolist()
+            except Exception as error:  # of a damaged file zipfile raises almost anything
+                raise CheckpointError(
+                    f'checkpoint {name!r}: truncated or damaged PyTorch file ({error})'
+                ) from error
+            packed = [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED]
+            claimed = sum(e.file_size for e in entries)
+            if packed or claimed > size:
+                raise CheckpointError(
+                    f'checkpoint {name!r}: its zip entries '
+                    + (f'are compressed ({packed[0]!r})' if packed else f'claim {claimed:,} bytes')
+                    + f', with {size:,} bytes of file; torch.save stores them as they are'
+                )
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if re.search(rb'c(builtins|__builtin__)\nbytearray\n', content):
+                raise CheckpointError(
+                    f'checkpoint {name!r}: holds an object of bytearray, which may be of any length '
+                    'and no checkpoint needs'
+                )
+
+
+def _check_tensors(content: Mapping, size: int, name: str) -> None:
+    """Refuse tensors that claim more than a file of this size can hold, by strides of 0 or unread.
+
+    Raises:
+        CheckpointError: If there is one.
+    """
+    left: list[tuple[str, Any]] = [('', content)]
+    seen = set()
+    while left:
+        key, value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            left.extend((k if isinstance(k, str) else key, v) for k, v in value.items())
+        elif isinstance(value, (list, tuple, set)):
+            left.extend((key, v) for v in value)
+        elif isinstance(value, Tensor):
+            claimed = value.numel() * value.element_size()
+            if value.layout is torch.strided:
+                claimed = max(claimed, value.untyped_storage().nbytes())
+            if claimed > size:
+                raise CheckpointError(
+                    f'checkpoint {name!r}: its tensor {key[:200]!r} of shape {tuple(value.shape)} '
+                    f'claims {claimed:,} bytes, with {size:,} bytes of file'
+                )
 
 
 def plain_classes() -> list:
@@ -346,11 +417,10 @@ def state_dict_of(checkpoint: Mapping, source: str = 'checkpoint') -> dict[str, 
         if isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
             break
-    tensors = {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}
+    tensors = {k: v for k, v in checkpoint.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if not tensors:
-        raise CheckpointError(
-            f'{source}: holds no state dict (its keys: {", ".join(map(str, list(checkpoint)[:8]))})'
-        )
+        keys = [k if isinstance(k, str) else type(k).__name__ for k in list(checkpoint)[:8]]
+        raise CheckpointError(f'{source}: holds no state dict (its keys: {", ".join(keys)[:500]})')
     return tensors
 
 
@@ -560,13 +630,14 @@ def _classifier(network: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> d
     out = {f'backbone.{k}': v for k, v in network.items()}
     if {'fc.weight', 'fc.bias'} <= state.keys():
         # A 1x1 convolution on the pooled map in most, a linear layer in mmpretrain.
-        out['head.fc.weight'] = state['fc.weight'].flatten(1)
+        weight = state['fc.weight']
+        out['head.fc.weight'] = weight.flatten(1) if weight.ndim > 1 else weight
         out['head.fc.bias'] = state['fc.bias']
     return out
 
 
 def _classes(out: Mapping[str, Tensor]) -> int | None:
-    return len(out['head.fc.bias']) if 'head.fc.bias' in out else None
+    return out['head.fc.bias'].numel() if 'head.fc.bias' in out else None
 
 
 def _from_classifier(state: Mapping[str, Tensor], source: str) -> Converted:
@@ -606,11 +677,13 @@ def _from_drnseg(state: Mapping[str, Tensor], source: str) -> Converted:
         start = 4 if pooled else 3
         levels = {start + i: f'layer{i + 1}' for i in range(4 if pooled else 8)}
     names = first | levels
-    numbers = {int(k.split('.')[0]) for k in base}
+    parts = {k.split('.')[0] for k in base}
+    # What is no number of a layer is reported as it is.
+    numbers = {int(p) if re.fullmatch('[0-9]{1,9}', p) else p for p in parts}
     if numbers - names.keys():
         raise CheckpointError(
             f'{source}: was taken for {AUTHORS_DRNSEG}, but has layers base.'
-            f'{sorted(numbers - names.keys())} that no DRN has'
+            f'{sorted(numbers - names.keys(), key=str)} that no DRN has'
         )
     renamed = {}
     for key, value in base.items():
@@ -625,7 +698,7 @@ def _from_drnseg(state: Mapping[str, Tensor], source: str) -> Converted:
         out,
         network,
         down_ratio=8,
-        num_classes=len(state['seg.bias']),
+        num_classes=state['seg.bias'].numel(),
         backbone='DRN',
     )
 
@@ -646,7 +719,7 @@ def _from_dlaseg(state: Mapping[str, Tensor], source: str) -> Converted:
         out,
         network,
         down_ratio=_down_ratio(state),
-        num_classes=len(state['fc.0.bias']),
+        num_classes=state['fc.0.bias'].numel(),
     )
 
 
@@ -668,7 +741,7 @@ def _from_centernet(state: Mapping[str, Tensor], source: str) -> Converted:
         out,
         network,
         down_ratio=_down_ratio(state),
-        num_classes=len(out['bbox_head.heatmap_head.2.bias']) if heads else None,
+        num_classes=out['bbox_head.heatmap_head.2.bias'].numel() if heads else None,
         left_out=tuple(sorted(left_out)),
     )
 
@@ -696,7 +769,7 @@ def _centernet_heads(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if entries.keys() != {'0.weight', '0.bias', '2.weight', '2.bias'}:
             return {}
         # FairMOT's sizes are the distances to four sides.
-        if name != 'hm' and len(entries['2.bias']) != 2:
+        if name != 'hm' and entries['2.bias'].numel() != 2:
             return {}
         heads |= {f'bbox_head.{ours}.{k}': v for k, v in entries.items()}
     return heads

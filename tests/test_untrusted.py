@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
+import io
 import json
 import os
+import pickle
 import re
 import struct
 import sys
+import tarfile
 import tracemalloc
+import zipfile
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from mmdla.checkpoints import CheckpointError, convert_released, read_checkpoint, state_dict_of
 from mmdla.utils.boundaries import BoundaryFileError, read_annotations, read_boundary_map
 from mmdla.utils.image_files import (
     MAX_PIXELS,
@@ -560,3 +567,124 @@ def test_cut_archives_of_bsds(module, cut, tmp_path, run_tool):
     status, _ = run_tool(BSDS, path, tmp_path / 'out')
     assert re.match(rf'bsds500: {path} ', status), status
     assert os.listdir(tmp_path) == ['a.tgz']
+
+
+# -- checkpoints ------------------------------------------------------------------------------------
+
+
+class Call:
+    """What is a call when it is unpickled."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+    def __call__(self):
+        """So that it may be what is called."""
+
+
+@pytest.mark.parametrize('call', ['mkdir', 'open', 'eval', 'import', 'getattr'])
+@pytest.mark.parametrize('kind', ['zip', 'legacy', 'pickle', 'tar'])
+def test_checkpoints_execute_nothing(kind, call, tmp_path):
+    target = tmp_path / 'exploded'
+    bomb = dict(
+        mkdir=Call(os.mkdir, str(target)),
+        open=Call(open, str(target), 'w'),
+        eval=Call(eval, f'open({str(target)!r}, "w")'),
+        getattr=Call(Call(getattr, Path, 'touch'), str(target)),
+    ).get(call) or Call(__import__, 'antigravity')
+    content = dict(state_dict=dict(a=torch.zeros(1)), meta=bomb)
+    path = tmp_path / 'a.pth'
+    if kind == 'pickle':
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    elif kind == 'tar':
+        with tarfile.open(path, 'w') as tar:
+            for name in ('storages', 'tensors', 'pickle'):
+                data = pickle.dumps(content, protocol=2)
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == 'zip')
+    with pytest.raises(
+        CheckpointError, match=r'a\.pth.*(which is not plain data|could run code|holds a)'
+    ):
+        read_checkpoint(path)
+    assert os.listdir(tmp_path) == ['a.pth']
+
+
+def test_checkpoints_do_not_grow_when_they_are_read(tmp_path):
+    path = tmp_path / 'a.pth'
+
+    def refused(message: str) -> None:
+        with pytest.raises(CheckpointError, match=rf'a\.pth.*{message}'):
+            read_checkpoint(path)
+
+    torch.save(dict(a=torch.zeros(2**20)), tmp_path / 'stored.pth')
+    with zipfile.ZipFile(tmp_path / 'stored.pth') as stored:
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as packed:
+            for name in stored.namelist():
+                packed.writestr(name, stored.read(name))
+        refused(r"its zip entries are compressed \('stored/data.pkl'\)")
+        # one entry that many names point to
+        content = bytearray((tmp_path / 'stored.pth').read_bytes())
+    start = content.index(b'PK\x01\x02')
+    end = content.index(b'PK\x05\x06')
+    directory = content[start:end]
+    count = struct.unpack('<H', content[end + 10 : end + 12])[0]
+    if b'PK\x06\x06' not in directory:
+        last = struct.pack('<HHII', 9 * count, 9 * count, 9 * len(directory), start)
+        path.write_bytes(content[:start] + directory * 9 + content[end : end + 8] + last + bytes(2))
+        refused(r'its zip entries claim 37,\d{3},\d{3} bytes, with')
+    for zipped in (True, False):
+        save = functools.partial(torch.save, f=path, _use_new_zipfile_serialization=zipped)
+        save(dict(a=torch.zeros(1), b=Call(bytearray, 2**40)))
+        refused('holds an object of bytearray')
+        save(dict(state_dict=dict(a=torch.zeros(1).expand(2**20, 2**20))))
+        refused(r"its tensor 'a' of shape \(1048576, 1048576\) claims 4,398,046,511,104 bytes, with")
+        save(dict(a=[Call(torch.Tensor, 2**20, 2)]))
+        refused(r"its tensor 'a' of shape \(1048576, 2\) claims 8,388,608 bytes, with")
+        save({(1, 2): torch.zeros(1), 3: torch.zeros(1)})
+        with pytest.raises(CheckpointError, match=r'holds no state dict \(its keys: tuple, int\)'):
+            state_dict_of(read_checkpoint(path))
+
+
+def test_safetensors_do_not_grow_when_they_are_read(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    for length in (2**62, 2**31, 2**20):
+        path.write_bytes(struct.pack('<Q', length) + b'{}')
+        with pytest.raises(CheckpointError, match=r'a\.safetensors.*truncated or damaged safetensors'):
+            read_checkpoint(path)
+    for entry in (
+        dict(dtype='F32', shape=[2**40, 2**40], data_offsets=[0, 4]),
+        dict(dtype='F32', shape=[2**40], data_offsets=[0, 2**42]),
+        dict(dtype='F32', shape=[1], data_offsets=[4, 0]),
+        dict(dtype='OBJECT', shape=[1], data_offsets=[0, 4]),
+    ):
+        head = json.dumps(dict(a=entry)).encode()
+        path.write_bytes(struct.pack('<Q', len(head)) + head + bytes(4))
+        with pytest.raises(CheckpointError, match=r'a\.safetensors.*truncated or damaged safetensors'):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    'state',
+    [
+        {'base_layer.0.weight': [1], 'level2.root.bn.weight': [1], 'fc.weight': [], 'fc.bias': []},
+        {'base.base_layer.0.weight': [1], 'fc.0.weight': [], 'fc.0.bias': []},
+        {'seg.weight': [], 'seg.bias': [], 'base.8.0.weight': [1], 'base.x.0.weight': [1]},
+        {'layer0.0.weight': [1], 'layer8.0.weight': [1], 'fc.weight': [2], 'fc.bias': []},
+    ],
+)
+def test_weights_of_other_shapes_are_none_of_a_network(state):
+    state = {name: torch.zeros(shape) for name, shape in state.items()}
+    if 'base.x.0.weight' in state:
+        with pytest.raises(
+            CheckpointError, match=r"here.pth: .* has layers base.\[8, 'x'\] that no DRN has"
+        ):
+            convert_released(state, 'here.pth')
+    else:
+        converted = convert_released(state, 'here.pth')
+        assert all(torch.is_tensor(value) for value in converted.state_dict.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
@@ -104,7 +104,8 @@ class SegInferencer(MMSegInferencer):
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
         checkpoint = self.__dict__.pop('_checkpoint')
-        meta = dict(checkpoint.get('meta') or {})
+        meta = checkpoint.get('meta')
+        meta = dict(meta) if isinstance(meta, Mapping) else {}
         state_dict = weights_for(model, checkpoint, self._source)
         if not {'dataset_meta', 'CLASSES'} & meta.keys():
             meta['dataset_meta'] = dataset_meta(cfg, meta)
