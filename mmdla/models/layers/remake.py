@@ -212,8 +212,9 @@ def _cat(*maps: Tensor) -> Tensor:
 def _hooked() -> bool:
     """Whether somebody else decides what is kept: checkpointing, offloading."""
     one = torch.ones((), device='cpu', requires_grad=True)
+    node = (one * one).grad_fn  # PyTorch 2.1 frees what a node saved that nobody holds
     try:
-        (one * one).grad_fn._raw_saved_self.register_hooks(lambda t: t, lambda t: t)
+        node._raw_saved_self.register_hooks(lambda t: t, lambda t: t)
     except RuntimeError:  # there may be one pair of hooks
         return True
     return False
@@ -228,10 +229,11 @@ def remaking(forward: Callable) -> Callable:
 
     @functools.wraps(forward)
     def run(self, *args, **kwargs):
+        if compiling():
+            return forward(self, *args, **kwargs)
         x = next(iter((*args, *kwargs.values())), None)
         if (
-            compiling()
-            or not (self.training and torch.is_grad_enabled() and _state.allowed)
+            not (self.training and torch.is_grad_enabled() and _state.allowed)
             or not _large(x)
             or _hooked()
         ):
