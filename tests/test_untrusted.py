@@ -398,6 +398,19 @@ def test_boxes_of_cub(line, tmp_path):
         CUBBoxes(str(tmp_path), split='train')
 
 
+def test_boxes_of_cub_that_are_no_text(tmp_path):
+    pytest.importorskip('mmpretrain')
+    from mmdla.datasets.boxes import CUBBoxes
+    from mmdla.utils.data_checks import DataFolderError
+
+    (tmp_path / 'images').mkdir()
+    for name in ('images', 'image_class_labels', 'train_test_split'):
+        (tmp_path / f'{name}.txt').write_text('1 1')
+    (tmp_path / 'bounding_boxes.txt').write_bytes(b'\x80 1 2 3 4')
+    with pytest.raises(DataFolderError, match=r'bounding_boxes.txt is no text'):
+        CUBBoxes(str(tmp_path), split='train')
+
+
 def detail(path: Path, mask: object, name: str = 'a.jpg') -> Path:
     """An annotation file of PASCAL in Detail, of one image."""
     images = [dict(image_id=0, file_name=name, phase='train')]

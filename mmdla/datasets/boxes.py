@@ -192,7 +192,11 @@ class CUBBoxes(CUB):
         if not self.backend.exists(path):
             raise DataFolderError(f'{path} is missing. {advice}')
         boxes = {}
-        for line in list_from_file(path):
+        try:
+            lines = list_from_file(path)
+        except UnicodeDecodeError as error:
+            raise DataFolderError(f'{path} is no text ({error}). {advice}') from error
+        for line in lines:
             try:
                 number, x, y, width, height = (_number(part) for part in line.split())
             except ValueError:
