@@ -141,8 +141,8 @@ def test_amp_takes_the_place_of_the_gpus_wrapper(monkeypatch):
     assert wrapper == dict(type='AmpOptimWrapper', loss_scale='dynamic')
     with monkeypatch.context() as patch:
         patch.setattr(setup, 'on_cpu', lambda: True)
-        with pytest.raises(RuntimeError, match=r'--launcher slurm.*tools/dist_train\.sh'):
-            setup.fit_to_machine(Config(dict(model={})), 'slurm')
+        with pytest.raises(RuntimeError, match=r'--launcher mpi.*tools/dist_train\.sh'):
+            setup.fit_to_machine(Config(dict(model={})), 'mpi')
 
 
 def test_sync_bn_is_replaced_wherever_it_stands(monkeypatch, capsys):
