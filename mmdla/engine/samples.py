@@ -78,6 +78,7 @@ class SampleChecks:
             SampleError: If anything is wrong with it, or goes wrong in between.
         """
         info = dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}
+        info = info if isinstance(info, dict) else {}
         named = [f'{info[key]!r}' for key in (IMAGE, LABELS) if isinstance(info.get(key), str)]
         name = f'sample {index}' + (f' ({" with labels ".join(named)})' if named else '')
         try:
