@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
+import io
 import os
 import re
+import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urldefrag, urlparse
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
 import torch
 from torch import Tensor, nn
+
+from .utils.pickles import PickleSizeError, check_pickle
 
 # Under which prefixes a network's parameters stand in released files: alone, behind DataParallel,
 # in OpenMMLab models, in the authors' DLASeg.
@@ -299,33 +302,60 @@ def _check_claims(path: Path, name: str) -> None:
     """Refuse a pickle that would become much larger in memory than it is as a file.
 
     Raises:
-        CheckpointError: If it is a zip file of compressed or overlapping entries, or holds a
-            ``bytearray``, which PyTorch makes of any length that is named.
+        CheckpointError: If it is a zip file of compressed or overlapping entries, or
+            :func:`mmdla.utils.pickles.check_pickle` refuses it.
     """
     size = path.stat().st_size
     with path.open('rb') as file:
-        if file.read(4) == b'PK\x03\x04':
+        zipped = file.read(4) == b'PK\x03\x04'
+        file.seek(0)
+        if not zipped:
+            pickles = [file] * 5  # version and machine, the checkpoint, the storages behind it
+        else:
             try:
-                with zipfile.ZipFile(file) as archive:
-                    entries = archive.infolist()
+                pickles = [io.BytesIO(data) for data in _stored_pickles(file, size)]
+            except _PackedError as error:
+                raise CheckpointError(f'checkpoint {name!r}: {error}') from None
             except Exception as error:  # of a damaged file zipfile raises almost anything
                 raise CheckpointError(
                     f'checkpoint {name!r}: truncated or damaged PyTorch file ({error})'
                 ) from error
-            packed = [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED]
-            claimed = sum(e.file_size for e in entries)
-            if packed or claimed > size:
-                raise CheckpointError(
-                    f'checkpoint {name!r}: its zip entries '
-                    + (f'are compressed ({packed[0]!r})' if packed else f'claim {claimed:,} bytes')
-                    + f', with {size:,} bytes of file; torch.save stores them as they are'
-                )
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if re.search(rb'c(builtins|__builtin__)\nbytearray\n', content):
-                raise CheckpointError(
-                    f'checkpoint {name!r}: holds an object of bytearray, which may be of any length '
-                    'and no checkpoint needs'
-                )
+        for one in pickles:
+            try:
+                check_pickle(one)
+            except PickleSizeError as error:
+                raise CheckpointError(f'checkpoint {name!r}: {error}') from error
+
+
+class _PackedError(ValueError):
+    """The entries of a zip file are not as they lie in memory."""
+
+
+def _stored_pickles(file: BinaryIO, size: int) -> list[bytes]:
+    """The pickles in a checkpoint that is a zip file of so many bytes.
+
+    Raises:
+        _PackedError: If an entry is compressed, or all together claim more bytes.
+    """
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    packed = [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED]
+    claimed = sum(e.file_size for e in entries)
+    if packed or claimed > size:
+        raise _PackedError(
+            'its zip entries '
+            + (f'are compressed ({packed[0]!r})' if packed else f'claim {claimed:,} bytes')
+            + f', with {size:,} bytes of file; torch.save stores them as they are'
+        )
+    found = []
+    for entry in entries:
+        # PyTorch's reader does not tell capitals. Checksums may be left out, which zipfile insists on.
+        if entry.filename.lower().endswith('data.pkl'):
+            file.seek(entry.header_offset)
+            lengths = struct.unpack('<26xHH', file.read(30))
+            file.seek(sum(lengths), os.SEEK_CUR)
+            found.append(file.read(entry.file_size))
+    return found
 
 
 def _check_tensors(content: Mapping, size: int, name: str) -> None:

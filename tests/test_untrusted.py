@@ -664,6 +664,75 @@ def test_checkpoints_do_not_grow_when_they_are_read(tmp_path):
             state_dict_of(read_checkpoint(path))
 
 
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('kind', ['text', 'lists', 'keys', 'itself', 'afterwards'])
+def test_pickles_do_not_grow_when_they_are_read(kind, zipped, tmp_path):
+    import _codecs
+
+    held = [1.0]
+    if kind == 'text':
+        for _ in range(28):
+            held = Call(_codecs.encode, held if isinstance(held, Call) else 'a' * 16, 'hex')
+    elif kind == 'lists':
+        for _ in range(28):
+            held = [held, held]
+        held = Call(torch.Tensor, held)
+    elif kind == 'keys':
+        held = ('a',)
+        for _ in range(40):
+            held = (held, held)
+        held = [held]  # to hash it takes as long
+    elif kind == 'itself':
+        held.append(held)
+    path = tmp_path / 'a.pth'
+    content = dict(a=torch.zeros(1), b=held)
+    if kind == 'afterwards':
+        # a list, in a tuple; then the list again, and a 1 into it
+        path.write_bytes(b'\x80\x02]q\x01\x85q\x02h\x01K\x01a.')
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    message = dict(
+        itself='puts something into what is part', afterwards='puts something into what is part'
+    )
+    with pytest.raises(
+        CheckpointError,
+        match=rf'a\.pth.*({message.get(kind, "items and bytes would become of its first")})',
+    ):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_checkpoints_that_share_are_read(zipped, tmp_path):
+    """What a training run keeps: shared tensors, numbers of NumPy, histories, metadata."""
+    from mmengine.logging import HistoryBuffer
+
+    model = torch.nn.Sequential(*(torch.nn.Conv2d(8, 8, 1) for _ in range(40)))
+    model[1].weight = model[0].weight
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.zeros(1, 8, 1, 1)).sum().backward()
+    optimizer.step()
+    history = HistoryBuffer()
+    for i in range(1000):
+        history.update(i)
+    classes = ('road', 'car')
+    content = dict(
+        state_dict=model.state_dict(),
+        optimizer=optimizer.state_dict(),
+        shared=[history._log_history.tolist()] * 2,
+        meta=dict(classes=classes, dataset_meta=dict(classes=classes), seed=2**31, text='a' * 10**5),
+        message_hub=dict(log_scalars=dict(loss=history), resumed=dict.fromkeys('ab', True)),
+        numbers=np.arange(1000.0),
+        best=np.float64(3),
+    )
+    path = tmp_path / 'a.pth'
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    found = read_checkpoint(path)
+    assert all(torch.equal(v, content['state_dict'][k]) for k, v in found['state_dict'].items())
+    assert found['meta'] == content['meta']
+    assert found['message_hub']['log_scalars']['loss'].mean() == history.mean()
+    assert np.array_equal(found['numbers'], content['numbers'])
+
+
 def test_safetensors_do_not_grow_when_they_are_read(tmp_path):
     path = tmp_path / 'a.safetensors'
     for length in (2**62, 2**31, 2**20):
