@@ -701,6 +701,13 @@ def test_pickles_do_not_grow_when_they_are_read(kind, zipped, tmp_path):
         read_checkpoint(path)
 
 
+def test_bytes_that_are_not_there_are_not_allocated(tmp_path):
+    path = tmp_path / 'a.pth'
+    path.write_bytes(b'\x80\x02\x8e' + struct.pack('<Q', 2**62) + b'a')
+    with pytest.raises(CheckpointError, match=r'a\.pth.*truncated or damaged'):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize('zipped', [True, False])
 def test_checkpoints_that_share_are_read(zipped, tmp_path):
     """What a training run keeps: shared tensors, numbers of NumPy, histories, metadata."""

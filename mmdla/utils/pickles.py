@@ -44,6 +44,22 @@ class Thing:
     name: str = ''
 
 
+class _Whole:
+    """A file whose reader gets what it asks for or an error; Python allocates that much beforehand."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.readline, self.tell = file.readline, file.tell
+        place = file.tell()
+        self.size = file.seek(0, 2)
+        file.seek(place)
+
+    def read(self, size: int) -> bytes:
+        if size > self.size - self.tell():
+            raise ValueError('cut off')
+        return self.file.read(size)
+
+
 def check_pickle(file: BinaryIO) -> None:
     """Look at a pickle of protocol 2, as PyTorch's reader takes it, without making what it describes.
 
@@ -62,7 +78,7 @@ def check_pickle(file: BinaryIO) -> None:
     outer: list[list[Thing]] = []
     memo: dict[int, Thing] = {}
     try:
-        for code, value, _ in pickletools.genops(file):
+        for code, value, _ in pickletools.genops(_Whole(file)):
             limit = FREE + FACTOR * (file.tell() - start)
             _step(code.name, value, stack, memo)
             # Not in place: a mark begins a stack of its own.
