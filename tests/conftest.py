@@ -219,6 +219,18 @@ def _seeded():
     np.random.seed(0)  # noqa: NPY002  mmseg's transforms draw from it
 
 
+def forget_runs() -> None:
+    """Have mmengine forget the loggers, scopes and visualizers of runs in this process."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
+
+    kinds = [DefaultScope, MMLogger, MessageHub, Visualizer]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        kind._instance_dict.clear()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left(monkeypatch):
     """A test finds no default scope that one before it left, and no logger that writes to its output.
@@ -237,9 +249,4 @@ def _nothing_left(monkeypatch):
     if loaders is not None:
         CheckpointLoader._schemes = loaders
     if 'mmengine.runner' in sys.modules:
-        from mmengine.logging import MessageHub, MMLogger
-        from mmengine.registry import DefaultScope
-        from mmengine.visualization import Visualizer
-
-        for manager in (DefaultScope, MMLogger, MessageHub, Visualizer):
-            manager._instance_dict.clear()
+        forget_runs()

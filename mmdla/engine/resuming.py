@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from ..checkpoints import CheckpointError, read_checkpoint
+from ..checkpoints import CheckpointError, read_checkpoint, state_dict_of
 from ..utils.messages import say
 
 # Settings that may differ between the parts of one run without its numbers being others.
@@ -132,13 +132,25 @@ def _check_same_run(cfg: Config, checkpoint: dict, path: Path) -> None:
         return
     differing = changes(settings(meta['cfg']), settings(cfg.pretty_text))
     network = [line for line in differing if line.startswith('model.')]
-    if network:
+    # Others may be of no matter: where the first weights came from, `with_cp`, a loss.
+    if network and not _fits(cfg, checkpoint):
         raise WorkDirError(
             f'--resume: {path} is of another network than the config: {"; ".join(network[:5])}. The '
             'config that it was trained with goes on with it, another --work-dir begins a new run'
         )
     if differing:
         say(f'Resumed with other settings than the run began with: {"; ".join(differing[:10])}')
+
+
+def _fits(cfg: Config, checkpoint: dict) -> bool:
+    """Whether the weights in a checkpoint are those of a config's network, by names and shapes."""
+    from .setup import build_model
+
+    shapes = [
+        {name.removeprefix('module.'): tuple(v.shape) for name, v in weights.items()}
+        for weights in (build_model(cfg).state_dict(), state_dict_of(checkpoint))
+    ]
+    return shapes[0] == shapes[1]
 
 
 def changes(before: dict, now: dict, name: str = '') -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 pytest.importorskip('mmseg')
-from conftest import ROOT, small_run
+from conftest import ROOT, forget_runs, small_run
 from mmengine.config import Config
 
 from mmdla.engine.resuming import changes, latest_whole, settings
@@ -35,7 +35,7 @@ def train(run_tool, monkeypatch, streets):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
 
     def run(config, work, *options, resume=False) -> str:
-        _forget_runs()
+        forget_runs()
         resuming = ['--resume'] if resume else []
         status, text = run_tool(
             'train.py', config, '--work-dir', work, *resuming, '--cfg-options', *options
@@ -44,15 +44,6 @@ def train(run_tool, monkeypatch, streets):
         return text
 
     return run
-
-
-def _forget_runs() -> None:
-    from mmengine.logging import MessageHub, MMLogger
-    from mmengine.registry import DefaultScope
-    from mmengine.visualization import Visualizer
-
-    for manager in (DefaultScope, MMLogger, MessageHub, Visualizer):
-        manager._instance_dict.clear()
 
 
 def content(path: Path) -> dict:
@@ -231,6 +222,10 @@ def test_a_work_folder_is_one_runs(train, run_tool, whole_run, streets):
         )
     assert before == {p: p.read_bytes() for p in whole_run.glob('*.pth')}
     assert path in before
+    # settings of the model that leave the network what it is
+    same = ['model.backbone.with_cp=True', 'model.decode_head.loss_decode.loss_weight=2.0']
+    text = train(DEMO, whole_run, *small_run(6), *same, resume=True)
+    assert 'model.backbone.with_cp: None -> True' in text
 
 
 class Payload:
@@ -257,7 +252,7 @@ def test_checkpoints_run_nothing(train, run_tool, whole_run, streets, tmp_path, 
     work = tmp_path / 'work'
     work.mkdir()
     torch.save(held, work / 'iter_6.pth')
-    _forget_runs()
+    forget_runs()
     given = ['--resume'] if tool == 'train.py' else [work / 'iter_6.pth']
     call = (tool, DEMO, *given, '--work-dir', work, '--cfg-options', *small_run(6), DROPOUT)
     if where == 'config text':
