@@ -163,7 +163,8 @@ def main() -> None:
     torch.set_num_threads(1)
     size = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, resource.RLIM_INFINITY))
-    print('ready', file=replies, flush=True)
+    least = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(dict(ready=least)), file=replies, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         print(json.dumps(answer(request['reader'], Path(request['path']))), file=replies, flush=True)

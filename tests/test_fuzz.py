@@ -516,8 +516,7 @@ class Worker:
                 env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1',
                      'PYTHONPATH': str(WORKER.parents[1])},
             )  # fmt: skip
-            assert self._line(120) == 'ready\n'
-            self.least = 0.0
+            self.least = json.loads(self._line(120))['ready']
         self.process.stdin.write(json.dumps(dict(reader=reader, path=str(path))) + '\n')
         self.process.stdin.flush()
         line = self._line(SECONDS)
@@ -527,7 +526,6 @@ class Worker:
             self.process = None
             return dict(what=f'the process ended with {status}, or took more than {SECONDS} s')
         found = json.loads(line)
-        self.least = self.least or found['peak']
         if found['peak'] > self.least + MEMORY:
             found['what'] = f'{found["peak"] - self.least:.0f} MiB of memory'
             self.close()

