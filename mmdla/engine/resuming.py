@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from ..checkpoints import CheckpointError, read_checkpoint, state_dict_of
+from ..checkpoints import CheckpointError, allow_plain_classes, read_checkpoint, state_dict_of
 from ..utils.messages import say
 
 # Settings that may differ between the parts of one run without its numbers being others.
@@ -216,6 +216,8 @@ def forbid_unpickling() -> None:
             'only files that you trust (2.4 and later can)'
         )
         return
+    # Again: OneDL's loader takes what it allowed for a while off the list, and with it what stood there.
+    allow_plain_classes()
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_from_plain_data, force=True)
 

@@ -17,6 +17,7 @@ pytest.importorskip('mmseg')
 from conftest import ROOT, forget_runs, small_run
 from mmengine.config import Config
 
+from mmdla.checkpoints import CheckpointError, read_checkpoint
 from mmdla.engine.resuming import changes, latest_whole, settings
 
 DEMO = ROOT / 'configs/dla34_demo.py'
@@ -47,7 +48,7 @@ def train(run_tool, monkeypatch, streets):
 
 
 def content(path: Path) -> dict:
-    return torch.load(path, weights_only=False)
+    return read_checkpoint(path)
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -291,7 +292,6 @@ def test_settings_are_read_as_text():
 
 def test_a_history_has_no_other_methods_than_its_own(tmp_path):
     """``getattr`` of mmengine's histories is allowed for them alone."""
-    from mmdla.checkpoints import CheckpointError, read_checkpoint
 
     class Method:
         def __reduce__(self):

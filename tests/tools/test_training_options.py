@@ -137,7 +137,7 @@ def test_maps_are_channels_last(train, monkeypatch):
 def test_checkpoints_keep_the_format(again, train, tmp_path):
     """A checkpoint without is gone on from with, by --resume or load_from."""
     train(cfg=['train_cfg.max_iters=2', 'train_cfg.val_interval=2'])
-    load = [] if again else [f'load_from={tmp_path / "iter_2.pth"}']
+    load = [] if again else [f'load_from={(tmp_path / "iter_2.pth").rename(tmp_path / "start.pth")}']
     runner, losses, text = train('--channels-last', *again, cfg=load)
     assert len(losses) == (1 if again else 3), text
     assert weights_are_channels_last(runner.model)
