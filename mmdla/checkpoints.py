@@ -396,7 +396,11 @@ def plain_classes() -> list:
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
-    core = np._core if hasattr(np, '_core') else np.core
+    try:
+        from numpy._core import multiarray
+    except ImportError:  # before NumPy 1.26
+        from numpy.core import multiarray
+
     numbers = {type(np.dtype(t)) for t in (np.float32, np.float64, np.int32, np.int64, np.bool_)}
     replaces = tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6)
     return [
@@ -404,8 +408,8 @@ def plain_classes() -> list:
         (_method_of_history, 'builtins.getattr') if replaces else getattr,
         np.ndarray,
         np.dtype,
-        core.multiarray.scalar,
-        core.multiarray._reconstruct,
+        multiarray.scalar,
+        multiarray._reconstruct,
         *numbers,
     ]
 

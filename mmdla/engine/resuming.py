@@ -216,7 +216,7 @@ def forbid_unpickling() -> None:
             'only files that you trust (2.4 and later can)'
         )
         return
-    # Again: OneDL's loader takes what it allowed for a while off the list, and with it what stood there.
+    # Again: OneDL's loader takes off the list what it had allowed for a while, whoever put it there.
     allow_plain_classes()
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_from_plain_data, force=True)

@@ -100,7 +100,9 @@ class SampleChecks:
             if isinstance(path, str) and path.lower().endswith(IMAGE_SUFFIXES) and os.path.isfile(path):
                 check_image_file(path)
                 sizes[path] = image_size(path)
-        if len(set(sizes.values())) > 1:
+        # A photograph may be stored lying, with a note that decoders follow.
+        standing = len(sizes) == 2 and sizes[paths[0]] == sizes[paths[1]][::-1] and _turned(paths[0])
+        if len(set(sizes.values())) > 1 and not standing:
             told = ', '.join(f'{path!r} has {h}x{w} pixels' for path, (h, w) in sizes.items())
             raise ValueError(f'the image and its labels must be of one size, but {told}')
         self._seen.update(path for path in paths if path)
@@ -126,3 +128,11 @@ class SampleChecks:
                     f'{name}: has the labels {shown}; with {self.argument}={self.num_classes} they '
                     f'must be 0 to {self.num_classes - 1}{ignored}'
                 )
+
+
+def _turned(path: str) -> bool:
+    """Whether an image's EXIF data have its height and width change places."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.getexif().get(0x0112, 1) >= 5

@@ -17,6 +17,7 @@ pytest.importorskip('mmseg')
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
+from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader, Dataset, default_collate
 
 import mmdla  # noqa: F401
@@ -184,6 +185,19 @@ def test_labels_of_another_size_are_named(reading):
     labels = cv2.imread(reading.labels, cv2.IMREAD_UNCHANGED)
     cv2.imwrite(reading.labels, labels[:-1])
     refused(reading, r'must be of one size, but .* has 64x96 pixels, .* has 63x96 pixels')
+
+
+def test_a_photograph_that_is_stored_lying_is_no_mismatch(reading):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(reading.image) as image:
+        lying = image.convert('RGB').transpose(Image.Transpose.ROTATE_90)
+    path = f'{reading.image}.jpg'
+    lying.save(path, exif=exif)
+    reading.checks._check_files(dict(img_path=path, seg_map_path=reading.labels))
+    lying.save(path)
+    with pytest.raises(ValueError, match='must be of one size'):
+        SampleChecks()._check_files(dict(img_path=path, seg_map_path=reading.labels))
 
 
 def test_an_unknown_label_is_named(reading):
