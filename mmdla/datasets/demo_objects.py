@@ -28,8 +28,8 @@ from .generated import check_count, generate_once
 MANIFEST = 'demo_objects.json'
 BOXES = 'boxes.json'
 VERSION = 1
-# What may come of a file that is another JSON, or none.
-WRONG_JSON = (KeyError, OverflowError, RecursionError, TypeError, ValueError)
+# What may come of reading a file that is another JSON, or none.
+WRONG_JSON = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 SIZES = dict(train=1000, val=200, test=200)
 IMAGE_SIZE = 192
 # Shortest and longest side of a box, in sides of the picture.
@@ -685,14 +685,7 @@ class DemoObjectsDataset(BaseDataset):
                     box = np.array([box], np.float32).reshape(1, 4)
                     image = f'{self.data_root}/{path}'
                     data.append(dict(img_path=image, gt_label=label, gt_bboxes=box))
-        except (
-            AttributeError,
-            KeyError,
-            OverflowError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except WRONG_JSON as error:
             raise DataFolderError(
                 f'{self.ann_file} is not as it was written ({error!r}). Remove {self.data_root} and it '
                 'is drawn anew.'

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..utils.image_files import check_image_file, image_size
+from ..utils.image_files import check_image_file, open_image
 
 # Where data sets of mmseg and mmpretrain name a sample's files.
 IMAGE, LABELS = 'img_path', 'seg_map_path'
@@ -98,8 +98,7 @@ class SampleChecks:
         for path in paths:
             # What is not a file here, another storage's, is left to the pipeline.
             if isinstance(path, str) and path.lower().endswith(IMAGE_SUFFIXES) and os.path.isfile(path):
-                check_image_file(path)
-                sizes[path] = image_size(path)
+                sizes[path] = check_image_file(path)
         # A photograph may be stored lying, with a note that decoders follow.
         standing = len(sizes) == 2 and sizes[paths[0]] == sizes[paths[1]][::-1] and _turned(paths[0])
         if len(set(sizes.values())) > 1 and not standing:
@@ -132,7 +131,5 @@ class SampleChecks:
 
 def _turned(path: str) -> bool:
     """Whether an image's EXIF data have its height and width change places."""
-    from PIL import Image
-
-    with Image.open(path) as image:
+    with open_image(path) as image:
         return image.getexif().get(0x0112, 1) >= 5

@@ -115,8 +115,8 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     return height, width
 
 
-def check_image_file(path: str | os.PathLike, formats: Sequence[str] = FORMATS) -> None:
-    """Refuse a file that is no image, too large to decode, or not whole.
+def check_image_file(path: str | os.PathLike, formats: Sequence[str] = FORMATS) -> tuple[int, int]:
+    """Height and width as in :func:`image_size`, of a file that is whole.
 
     A JPEG, PNG, GIF or WebP that ends as such files do is taken to be whole without decoding it; others
     are decoded.
@@ -125,13 +125,18 @@ def check_image_file(path: str | os.PathLike, formats: Sequence[str] = FORMATS) 
         path (str | PathLike): The file.
         formats (Sequence[str]): Pillow's names of formats that it may be of. Default: :data:`FORMATS`.
 
+    Returns:
+        tuple[int, int]: Height and width.
+
     Raises:
         OSError: If the file cannot be opened.
-        ImageFileError: If it is one of these.
+        ImageFileError: If it is no image, too large to decode, or not whole.
     """
     with open_image(path, formats) as image:
+        width, height = image.size
         if not _ends_well(Path(path), image.format):
             image.load()
+    return height, width
 
 
 def read_bgr(path: str | os.PathLike) -> np.ndarray:

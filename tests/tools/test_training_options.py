@@ -100,7 +100,9 @@ def test_options_train_as_without(options, tolerance, plain, train, tmp_path):
     cfg = [EAGER] if '--compile' in options else []
     runner, losses, text = train(*options, cfg=cfg, work=tmp_path / 'options')
     assert len(losses) == 3
-    assert losses == pytest.approx(plain, rel=tolerance)
+    # The same to the rounding of sums, which the processor decides, and which each step makes more of.
+    assert losses[0] == pytest.approx(plain[0], rel=tolerance)
+    assert losses == pytest.approx(plain, rel=max(tolerance, 1e-3))
     assert weights_are_channels_last(runner.model) is ('--channels-last' in options)
     assert ('Model has been "compiled"' in text) is ('--compile' in options)
     assert re.search(r'mIoU: \d+\.\d+', text)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, forget_runs
 
 from mmdla.visualization.localization import FOUND, TRUE, grid, heat_map, localization_picture
 
@@ -96,10 +96,8 @@ def test_tool_on_the_test_data(trained, tmp_path, run_tool, rule):
 
 
 def test_tool_on_images(trained, tmp_path, run_tool):
-    from mmengine.registry import DefaultScope
-
     config, checkpoint, root = trained
-    DefaultScope._instance_dict.clear()  # as in a fresh process
+    forget_runs()  # as in a fresh process
     images = sorted((root / 'test').rglob('*.png'))[:2]
     status, text = run_tool(
         'analysis_tools/localize.py', config, checkpoint, *images, '--out', tmp_path / 'out',

@@ -25,7 +25,7 @@ from mmengine.utils import track_iter_progress
 import mmdla  # noqa: F401
 from mmdla.utils.boundaries import read_annotations
 from mmdla.utils.data_checks import new_folder
-from mmdla.utils.image_files import check_image_file, image_size
+from mmdla.utils.image_files import check_image_file
 
 WHOLE = dict(train=200, val=100, test=200)
 SPLIT = f'({"|".join(WHOLE)})'
@@ -179,8 +179,7 @@ def check(folder: Path, as_png: bool) -> str:
         path = (folder / 'groundTruth' / stem).with_suffix('.mat')
         marked = read_annotations(path)
         image = (folder / 'images' / stem).with_suffix('.jpg')
-        check_image_file(image)
-        size = image_size(image)
+        size = check_image_file(image)
         if size != marked.shape[1:]:
             raise ValueError(
                 f'{path.relative_to(folder)} is of size {marked.shape[1:]}, its image of size '

@@ -25,7 +25,7 @@ from mmengine.utils import track_iter_progress
 import mmdla  # noqa: F401
 from mmdla.utils.boundaries import read_annotations
 from mmdla.utils.data_checks import new_folder
-from mmdla.utils.image_files import check_image_file, check_pixels, image_size
+from mmdla.utils.image_files import check_image_file, check_pixels
 
 SPLITS = ('train', 'val', 'test')
 
@@ -208,8 +208,7 @@ def write(split: str, names: list[str], read: Callable, images: Path, folder: Pa
         marked = read(name)
         if not source.is_file():
             raise FileNotFoundError(f'{source} is missing')
-        check_image_file(source)
-        size = image_size(source)
+        size = check_image_file(source)
         if size != marked.shape[1:]:
             raise ValueError(
                 f'the annotation of {name} is of size {marked.shape[1:]}, its image {source} of '
