@@ -189,6 +189,37 @@ def odd_png(draw) -> bytes:
     return picture('PNG', mode, (draw(sides), draw(sides)))
 
 
+@st.composite
+def built_png(draw) -> bytes:
+    """A PNG of chunks that fit together, but for what they hold."""
+    depth, colour = draw(
+        st.one_of(
+            st.sampled_from([(8, 0), (1, 0), (16, 0), (8, 2), (16, 2), (8, 3), (2, 3), (8, 4), (8, 6)]),
+            st.tuples(st.integers(0, 17), st.integers(0, 7)),
+        )
+    )
+    width, height = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    channels = {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    row = 1 + (width * depth * channels + 7) // 8
+    head = struct.pack(
+        '>IIBBBBB', width, height, depth, colour, 0, 0, draw(st.sampled_from([0, 0, 0, 1]))
+    )
+    filters = [draw(st.sampled_from([0, 1, 2, 3, 4, 4, 9])) for _ in range(height)]
+    rows = b''.join(bytes([f]) + draw(st.binary(min_size=row - 1, max_size=row - 1)) for f in filters)
+    rows += draw(st.sampled_from([b'', b'', b'', b'more']))
+    data = zlib.compress(rows[: draw(st.one_of(st.just(len(rows)), st.integers(0, len(rows))))])
+    half = draw(st.integers(0, len(data)))
+    kinds = [b'PLTE', b'tRNS', b'gAMA', b'cHRM', b'iCCP', b'eXIf', b'tEXt', b'zTXt', b'acTL', b'pHYs']
+    others = st.lists(st.tuples(st.sampled_from(kinds), st.binary(max_size=24)), max_size=3)
+    palette = [(b'PLTE', draw(st.binary(max_size=256)) * 3)] if colour == 3 else []
+    chunks = [(b'IHDR', head), *palette, *draw(others), (b'IDAT', data[:half]), (b'IDAT', data[half:])]
+    chunks += [*draw(others), (b'IEND', b'')]
+    bodies = [(len(content), kind + content) for kind, content in chunks]
+    return b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', n) + body + struct.pack('>I', zlib.crc32(body)) for n, body in bodies
+    )
+
+
 # Of the names and ends of the released networks, so that converters have something to convert.
 names = st.one_of(
     st.sampled_from([
@@ -353,6 +384,14 @@ def odd_lines(draw, *words: str) -> bytes:
     return '\n'.join(lines).encode('utf-8', 'surrogatepass')
 
 
+@st.composite
+def odd_list(draw, *words: str) -> bytes:
+    """A list of files, most of which are there."""
+    word = st.sampled_from([*words, *words, *words, './' + words[0], 'absent', '..', '/', ' ', ''])
+    end = draw(st.sampled_from(['\n', '\n', '\r\n', '\r', ' ', '\x0b', '\x85', '\u2028', '\0']))
+    return end.join(draw(st.lists(word, max_size=4))).encode()
+
+
 def tar(members: list[tuple[tarfile.TarInfo, bytes]], kind: int = tarfile.PAX_FORMAT) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode='w', format=kind) as archive:
@@ -441,7 +480,7 @@ def readers() -> dict[str, Reader]:
         'annotation, .mat', 'annotations', 'in.mat',
         changed(*mats), changed(*mats, seal=compressed_mat), changed(compressed_mat(mats[0])), odd_mat(),
     )  # fmt: skip
-    pngs = (changed(*PNGS), changed(*PNGS, seal=sealed_png), odd_png())
+    pngs = (changed(*PNGS), changed(*PNGS, seal=sealed_png), odd_png(), built_png())
     add('annotation, PNG', 'annotations', 'in.png', *pngs)
     add('boundary map, PNG', 'boundary_map', 'in.png', *pngs)
     maps = [saved_npy(np.full((16, 24), 0.5, kind)) for kind in (np.float64, np.float16, bool)]
@@ -451,8 +490,7 @@ def readers() -> dict[str, Reader]:
     ).items():
         options = dict(compression='tiff_lzw') if kind == 'TIFF' else {}
         files = [picture(kind), picture(kind, 'L'), picture(kind, size=(9, 40), **options)]
-        more = [changed(*files, seal=sealed_png)] if kind == 'PNG' else []
-        add(f'image, {kind}', 'image', f'in.{suffix}', changed(*files), *more)
+        add(f'image, {kind}', 'image', f'in.{suffix}', *(pngs if kind == 'PNG' else [changed(*files)]))
     add(
         'boxes of ImageNet, XML',
         'imagenet',
@@ -475,6 +513,7 @@ def readers() -> dict[str, Reader]:
     add(
         'lists of boundaries', 'lists', 'train_images.txt',
         changed(b'a.jpg\nb.jpg\n'), odd_lines('a.jpg', 'b.jpg'),
+        odd_list('a.jpg', 'b.jpg'),
     )  # fmt: skip
     found['lists of boundaries'].beside |= {
         'train_labels.txt': b'a.png\nb.png\n', **dict.fromkeys(['a.jpg', 'b.jpg', 'a.png', 'b.png'], b'')

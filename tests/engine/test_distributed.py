@@ -175,10 +175,9 @@ def test_a_killed_process_ends_the_job_and_restarts_go_on(job, tmp_path):
     left = tmp_path / 'kills_left'
     left.write_text('2')
     call = ('bash', 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'work')
-    begun = time.monotonic()
     text = ended(start(*call, *without_loaders(), env=env), ok=False)
     assert left.read_text() == '1'
-    assert time.monotonic() - begun < 60 + 60, 'the job itself and a minute'
+    assert time.time() - left.stat().st_mtime < 60, 'since it was killed'
     assert re.search(r'rank +: 1 .*Signal 9 \(SIGKILL\) received by PID', text, re.DOTALL)
     resuming = start(
         *call, '--resume', *without_loaders(), env={**env, 'MAX_RESTARTS': '1', 'PORT': free_port()}
