@@ -240,13 +240,10 @@ def _nothing_left(monkeypatch):
     # Set and taken away again, so that it is as it was when the test ends.
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '')
     monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
-    loaders = None
-    if 'mmengine.runner' in sys.modules:
-        from mmengine.runner import CheckpointLoader
+    from mmengine.runner import CheckpointLoader
 
-        loaders = dict(CheckpointLoader._schemes)
+    loaders = dict(CheckpointLoader._schemes)
     yield
-    if loaders is not None:
-        CheckpointLoader._schemes = loaders
-    if 'mmengine.runner' in sys.modules:
-        forget_runs()
+    # Those of a library that the test was the first to import stay.
+    CheckpointLoader._schemes = {**CheckpointLoader._schemes, **loaders}
+    forget_runs()
