@@ -429,6 +429,10 @@ class DemoStreetsDataset(CityscapesDataset):
         image_size (tuple[int, int]): Height and width. Default: (128, 256).
         seed (int): Default: 0.
         **kwargs: Of :class:`mmseg.datasets.CityscapesDataset`.
+
+    Raises:
+        DataFolderError: If ``data_root`` holds something else, or not all of it.
+        ValueError: If a size is impossible, or that of the split to be read is lacking.
     """
 
     generates = True
@@ -441,5 +445,8 @@ class DemoStreetsDataset(CityscapesDataset):
         seed: int = 0,
         **kwargs,
     ):
+        named = (kwargs.get('data_prefix') or {}).get('img_path')
+        if named and Path(named).name not in sizes:
+            raise ValueError(f'sizes={dict(sizes)}: lacks the split of data_prefix.img_path={named!r}')
         generate_demo_streets(data_root, sizes, tuple(image_size), seed)
         super().__init__(data_root=data_root, **kwargs)

@@ -163,6 +163,13 @@ def test_streets_overwrite_nothing(streets, tmp_path):
     with pytest.raises(DataFolderError, match='Move it away'):
         generate_demo_streets(mine, SIZES)
     assert (mine / 'thesis.txt').read_text() == 'precious'
+    with pytest.raises(
+        ValueError, match=r"sizes=.*lacks the split of data_prefix\.img_path='leftImg8bit/"
+    ):
+        DemoStreetsDataset(
+            str(tmp_path / 'new'), dict(other=2), data_prefix=dict(PREFIX), pipeline=LOAD
+        )
+    assert not (tmp_path / 'new').exists()
     with pytest.raises(ValueError, match='one scene or more'):
         generate_demo_streets(tmp_path / 'none', dict(train=0))
 
