@@ -39,13 +39,14 @@ def test_counts_are_of_all_processes_of_a_session(soak):
     try:
         assert run.stdout.readline() == 'ready\n'
         found = soak.counts(run.pid)
+        assert len(soak.left_over(run.pid, 0.3)) == 2
     finally:
         os.killpg(run.pid, 9)
         run.wait()
     assert found['processes'] == 2
     assert 64 < found['memory'] < 128
     assert found['files'] >= 3 + 9 + 3
-    assert soak.processes(run.pid) == []
+    assert soak.left_over(run.pid) == []
 
 
 def test_tenths(soak):

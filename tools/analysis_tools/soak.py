@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from mmengine.config import Config
@@ -63,6 +64,14 @@ def processes(session: int) -> list[Path]:
             continue
         if int(of) == session and state != 'Z':
             found.append(folder)
+    return found
+
+
+def left_over(session: int, seconds: float = 10) -> list[Path]:
+    """The processes of a session that has ended, but for those that still are about to."""
+    end = time.monotonic() + seconds
+    while (found := processes(session)) and time.monotonic() < end:
+        time.sleep(0.1)
     return found
 
 
@@ -150,7 +159,7 @@ def main() -> None:
         if status != 0 or not seen:
             tail = ''.join(log.read_text().splitlines(keepends=True)[-20:])
             raise SystemExit(f'{tail}\nThe training ended with {status}, after {len(seen)} lines.')
-        left = processes(session)
+        left = left_over(session)
         shared = [p.name for p in Path('/dev/shm').glob(f'torch_{session}_*')]
         held = sorted(p.name for p in work.glob('*.pth*'))
     # The processes that load validation data start with the first evaluation.
