@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os.path as osp
 
+from mmengine.config import Config
 from torch.distributed.elastic.multiprocessing.errors import record
 
 import mmdla  # noqa: F401
@@ -46,6 +47,12 @@ def main() -> None:
         cfg.compile = cfg.get('compile') or True
     if args.channels_last:
         cfg.channels_last = True
+    train(cfg)
+    leave_group()
+
+
+def train(cfg: Config) -> None:
+    """Train as a config says, and tell where the pictures are."""
     with explained(cfg):
         runner = build_runner(cfg, ('train', 'val') if cfg.get('val_cfg') else ('train',))
         runner.train()
@@ -53,7 +60,6 @@ def main() -> None:
     pictures = osp.join(runner.log_dir, 'vis_data', 'vis_image')
     if runner.rank == 0 and osp.isdir(pictures):
         print(f'Pictures (image, ground truth, prediction): {osp.relpath(pictures)}')
-    leave_group()
 
 
 if __name__ == '__main__':

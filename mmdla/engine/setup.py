@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import os.path as osp
 import subprocess
@@ -152,11 +153,12 @@ def leave_group() -> None:
     """Leave the process group, if there is one, once all its processes are done.
 
     A process that ends without it may be aborted by the group's threads, and with it a job that was
-    finished.
+    finished. They end with the last that uses the group: call it when the runner is gone.
     """
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+        gc.collect()  # runners refer to themselves
 
 
 def on_cpu() -> bool:

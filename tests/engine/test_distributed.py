@@ -193,6 +193,41 @@ def test_a_killed_process_ends_the_job_and_restarts_go_on(job, tmp_path):
     assert all(torch.equal(v, b['state_dict'][k]) for k, v in a['state_dict'].items())
 
 
+LEAVING = """
+import runpy, sys
+from pathlib import Path
+from mmdla.engine import setup
+leave_group = setup.leave_group
+def left():
+    leave_group()
+    print('threads', sorted(p.read_text().strip() for p in Path('/proc/self/task').glob('*/comm')), flush=True)
+setup.leave_group = left
+sys.argv = [sys.argv[1], *sys.argv[2:]]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='needs /proc')
+def test_the_groups_threads_end_before_the_process(job, tmp_path):
+    """One that is still there when the interpreter ends may abort it."""
+    config, env = job()
+    script = tmp_path / 'leaving.py'
+    script.write_text(LEAVING)
+
+    def ranks(tool, *args):
+        text = ended(
+            start(sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
+                  f'--master_port={free_port()}', script, ROOT / 'tools' / tool, config, *args,
+                  '--launcher', 'pytorch', '--work-dir', tmp_path / 'work', *without_loaders(), env=env)
+        )  # fmt: skip
+        threads = re.findall(r'threads (\[.*?\])', text)
+        assert len(threads) == 2, text
+        assert 'gloo' not in ''.join(threads)
+
+    ranks('train.py')
+    ranks('test.py', tmp_path / 'work/iter_6.pth')
+
+
 SRUN = """#!/usr/bin/env python3
 import json, os, subprocess, sys
 options = [a for a in sys.argv[1:] if a.startswith('--') and '=' in a]
