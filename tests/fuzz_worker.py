@@ -46,9 +46,9 @@ def boundary_map(path: Path) -> None:
 
 
 def image(path: Path) -> None:
-    from mmdla.utils.image_files import image_size, read_bgr
+    from mmdla.utils.image_files import check_image_file, read_bgr
 
-    size = image_size(path)
+    size = check_image_file(path)
     found = read_bgr(path)
     # OpenCV turns images as their cameras were.
     assert sorted(found.shape) == sorted((*size, 3))

@@ -214,10 +214,8 @@ def built_png(draw) -> bytes:
     palette = [(b'PLTE', draw(st.binary(max_size=256)) * 3)] if colour == 3 else []
     chunks = [(b'IHDR', head), *palette, *draw(others), (b'IDAT', data[:half]), (b'IDAT', data[half:])]
     chunks += [*draw(others), (b'IEND', b'')]
-    bodies = [(len(content), kind + content) for kind, content in chunks]
-    return b'\x89PNG\r\n\x1a\n' + b''.join(
-        struct.pack('>I', n) + body + struct.pack('>I', zlib.crc32(body)) for n, body in bodies
-    )
+    parts = [struct.pack('>I', len(content)) + kind + content + bytes(4) for kind, content in chunks]
+    return sealed_png(b'\x89PNG\r\n\x1a\n' + b''.join(parts))
 
 
 # Of the names and ends of the released networks, so that converters have something to convert.

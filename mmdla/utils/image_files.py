@@ -100,23 +100,8 @@ def open_image(path: str | os.PathLike, formats: Sequence[str] = FORMATS) -> Ite
             ) from error
 
 
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Height and width that an image's header tells, before a camera's orientation is applied.
-
-    Args:
-        path (str | PathLike): The file.
-
-    Raises:
-        OSError: If the file cannot be opened.
-        ImageFileError: If it is no image or too large.
-    """
-    with open_image(path) as image:
-        width, height = image.size
-    return height, width
-
-
 def check_image_file(path: str | os.PathLike, formats: Sequence[str] = FORMATS) -> tuple[int, int]:
-    """Height and width as in :func:`image_size`, of a file that is whole.
+    """Height and width of a whole image, before a camera's orientation is applied.
 
     A JPEG, PNG, GIF or WebP that ends as such files do is taken to be whole without decoding it; others
     are decoded.
