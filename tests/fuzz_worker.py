@@ -110,8 +110,8 @@ def converter(name: str, path: Path) -> None:
 def reader_of(name: str):
     """The function that reads, and what it documents to raise."""
     from mmdla.checkpoints import CheckpointError
+    from mmdla.datasets.folders import DataFolderError
     from mmdla.utils.boundaries import BoundaryFileError
-    from mmdla.utils.data_checks import DataFolderError
     from mmdla.utils.image_files import ImageFileError
 
     known = dict(

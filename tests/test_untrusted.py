@@ -389,7 +389,7 @@ BOX = '<object><bndbox><xmin>{}</xmin><ymin>0</ymin><xmax>1</xmax><ymax>1</ymax>
 def test_boxes_of_imagenet(text, message, tmp_path):
     pytest.importorskip('mmpretrain')
     from mmdla.datasets.boxes import ImageNetBoxes
-    from mmdla.utils.data_checks import DataFolderError
+    from mmdla.datasets.folders import DataFolderError
 
     for folder in ('val/a', 'Annotations/CLS-LOC/val'):
         (tmp_path / folder).mkdir(parents=True)
@@ -404,7 +404,7 @@ def test_boxes_of_imagenet(text, message, tmp_path):
 def test_boxes_of_cub(line, tmp_path):
     pytest.importorskip('mmpretrain')
     from mmdla.datasets.boxes import CUBBoxes
-    from mmdla.utils.data_checks import DataFolderError
+    from mmdla.datasets.folders import DataFolderError
 
     (tmp_path / 'images').mkdir()
     for name, text in dict(images='1 1.jpg', image_class_labels='1 1', train_test_split='1 1').items():
@@ -419,7 +419,7 @@ def test_boxes_of_cub(line, tmp_path):
 def test_boxes_of_cub_that_are_no_text(tmp_path):
     pytest.importorskip('mmpretrain')
     from mmdla.datasets.boxes import CUBBoxes
-    from mmdla.utils.data_checks import DataFolderError
+    from mmdla.datasets.folders import DataFolderError
 
     (tmp_path / 'images').mkdir()
     for name in ('images', 'image_class_labels', 'train_test_split'):
@@ -516,7 +516,7 @@ def test_names_of_pascal(name, tmp_path, run_tool):
 def test_lists_of_the_generated_pictures(which, text, tmp_path):
     pytest.importorskip('mmpretrain')
     from mmdla.datasets.demo_objects import DemoObjectsDataset, generate_demo_objects
-    from mmdla.utils.data_checks import DataFolderError
+    from mmdla.datasets.folders import DataFolderError
 
     sizes = dict(train=8)
     generate_demo_objects(tmp_path / 'data', sizes, 32)
@@ -529,7 +529,7 @@ def test_lists_of_the_generated_pictures(which, text, tmp_path):
 def test_lists_of_boundaries_that_are_no_text(tmp_path):
     pytest.importorskip('mmseg')
     from mmdla.datasets import PASCALBoundariesDataset
-    from mmdla.utils.data_checks import DataFolderError
+    from mmdla.datasets.folders import DataFolderError
 
     for name in ('images', 'labels'):
         (tmp_path / f'train_{name}.txt').write_bytes(b'\xff\xff')

@@ -1,7 +1,7 @@
 """Data sets and transforms that mmseg and mmpretrain lack, imported when asked for."""
 
 from ..registry import extension, import_extension
-from ..utils.data_checks import DataFolderError
+from .folders import DataFolderError
 
 # what needs mmseg or mmpretrain is not for `import *`
 __all__ = ['DataFolderError']

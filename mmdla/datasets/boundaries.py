@@ -10,7 +10,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from ..registry import DATASETS
-from ..utils.data_checks import DataFolderError, advice_on, check_pairs, data_infos
+from .folders import DataFolderError, check_pairs, data_infos, dataset_help
 
 SPLITS = {'train': ('train',), 'val': ('val',), 'test': ('test',), 'trainval': ('train', 'val')}
 
@@ -169,7 +169,7 @@ class PASCALBoundariesDataset(BoundaryDataset):
         return [
             pair
             for part in _parts(cls, split)
-            for pair in _listed(Path(data_root or ''), part, advice_on(cls.__name__, data_root))
+            for pair in _listed(Path(data_root or ''), part, dataset_help(cls.__name__, data_root))
         ]
 
 

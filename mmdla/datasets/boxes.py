@@ -17,7 +17,7 @@ from mmpretrain.datasets import CUB, ImageNet
 from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
 
 from ..registry import DATASETS
-from ..utils.data_checks import DataFolderError, advice_on
+from .folders import DataFolderError, dataset_help
 
 # Of ILSVRC's files the longest is of some 20 KiB.
 XML_BYTES = 2**20
@@ -88,7 +88,7 @@ class ImageNetBoxes(ImageNet):
     def load_data_list(self) -> list[dict]:
         """Images, labels and boxes."""
         data_list = _part_of(super().load_data_list(), self.part)
-        advice = advice_on(type(self).__name__, self.data_root)
+        advice = dataset_help(type(self).__name__, self.data_root)
         folder = join_path(self.data_root, self.box_prefix) if self.data_root else self.box_prefix
         backend = get_file_backend(folder, enable_singleton=True)
         if not backend.isdir(folder):
@@ -187,7 +187,7 @@ class CUBBoxes(CUB):
     def load_data_list(self) -> list[dict]:
         """Images, labels and boxes."""
         data_list = _part_of(super().load_data_list(), self.part)
-        advice = advice_on(type(self).__name__, self.data_root)
+        advice = dataset_help(type(self).__name__, self.data_root)
         path = self.backend.join_path(self.data_root, 'bounding_boxes.txt')
         if not self.backend.exists(path):
             raise DataFolderError(f'{path} is missing. {advice}')

@@ -8,7 +8,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from ..registry import DATASETS
-from ..utils.data_checks import check_pairs, data_infos
+from .folders import check_pairs, data_infos
 
 
 @DATASETS.register_module()

@@ -22,7 +22,7 @@ from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
 
 from ..registry import DATASETS
-from ..utils.data_checks import DataFolderError
+from .folders import DataFolderError
 from .generated import check_count, generate_once
 
 MANIFEST = 'demo_objects.json'

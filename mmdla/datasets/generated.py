@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ..utils.data_checks import DataFolderError, new_folder
+from .folders import DataFolderError, new_folder
 
 
 def generate_once(

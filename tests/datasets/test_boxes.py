@@ -11,13 +11,14 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 
 from mmdla.datasets.boxes import CUBBoxes, ImageNetBoxes
+from mmdla.datasets.folders import DataFolderError
 from mmdla.datasets.transforms.boxes import (
     BoxCenterCrop,
     BoxRandomCrop,
     BoxRandomResizedCrop,
     BoxResizeEdge,
 )
-from mmdla.utils.data_checks import DataFolderError, check_config
+from mmdla.utils.data_checks import check_config
 
 CAT, DOG = 'n00000001', 'n00000002'
 

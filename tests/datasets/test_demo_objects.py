@@ -30,7 +30,8 @@ from mmdla.datasets.demo_objects import (
     generate_demo_objects,
     picture_seed,
 )
-from mmdla.utils.data_checks import DataFolderError, check_config
+from mmdla.datasets.folders import DataFolderError
+from mmdla.utils.data_checks import check_config
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = dict(train=16, val=8)

@@ -31,11 +31,11 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
 import mmdla  # noqa: F401
+from mmdla.datasets.folders import is_nonempty
 from mmdla.deploy import optimize
 from mmdla.engine.setup import build_model, device_name
 from mmdla.models import DLA
 from mmdla.models.layers import keep_all
-from mmdla.utils.data_checks import holds_something
 from mmdla.utils.timing import in_turn, inference, ratio, training_step
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -239,7 +239,7 @@ def parse_args() -> argparse.Namespace:
     for name, value in (('shape', min(args.shape)), ('rounds', args.rounds)):
         if value < 1:
             parser.error(f'--{name} {value}: must be positive')
-    if args.out and holds_something(args.out):
+    if args.out and is_nonempty(args.out):
         parser.error(f'--out {args.out}: holds something already; name a new folder')
     return args
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import mmdla  # noqa: F401
+from mmdla.datasets.folders import is_nonempty
 from mmdla.engine.setup import add_cfg_options, read_config
-from mmdla.utils.data_checks import holds_something
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     out = args.out or Path('work_dirs') / Path(args.config).stem / 'boundaries'
-    if holds_something(out):
+    if is_nonempty(out):
         sys.exit(f'detect_boundaries: {out} holds something already; choose another --out')
     if not 0 <= args.overlay_threshold <= 1:
         sys.exit(f'detect_boundaries: --overlay-threshold {args.overlay_threshold} must be from 0 to 1')

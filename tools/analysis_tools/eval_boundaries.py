@@ -21,6 +21,7 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
+from mmdla.datasets.folders import is_nonempty
 from mmdla.evaluation.boundary_scores import BoundaryScores, count_image, counting_pool
 from mmdla.utils.boundaries import (
     pair_boundary_files,
@@ -28,7 +29,6 @@ from mmdla.utils.boundaries import (
     read_boundary_map,
     report_problems,
 )
-from mmdla.utils.data_checks import holds_something
 
 TOOL = 'eval_boundaries'
 
@@ -162,7 +162,7 @@ def main() -> None:
         sys.exit(f'{TOOL}: --thresholds {args.thresholds} must be 1 or more')
     if not 0 < args.max_dist < 1:
         sys.exit(f'{TOOL}: --max-dist {args.max_dist} must be a share of the diagonal, from 0 to 1')
-    if args.out is not None and holds_something(args.out):
+    if args.out is not None and is_nonempty(args.out):
         sys.exit(f'{TOOL}: {args.out} holds something already; choose another --out')
     name = args.name or args.predictions.resolve().name
     try:

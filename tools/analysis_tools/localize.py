@@ -20,8 +20,9 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
+from mmdla.datasets.folders import is_nonempty
 from mmdla.engine.setup import add_cfg_options, read_config
-from mmdla.utils.data_checks import check_config, holds_something
+from mmdla.utils.data_checks import check_config
 from mmdla.utils.image_files import check_image_file
 from mmdla.visualization.localization import grid, localization_picture
 
@@ -145,7 +146,7 @@ def main() -> None:
     if args.threshold is not None and not 0 <= args.threshold < 1:
         sys.exit(f'localize: --threshold {args.threshold} must be from 0 to below 1')
     out = args.out or Path('work_dirs') / Path(args.config).stem / 'localization'
-    if holds_something(out):
+    if is_nonempty(out):
         sys.exit(f'localize: {out} holds something already; choose another --out')
     for name in ('number', 'columns'):
         if getattr(args, name) < 1:

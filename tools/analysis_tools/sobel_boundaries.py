@@ -15,8 +15,8 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
+from mmdla.datasets.folders import is_nonempty
 from mmdla.utils.boundaries import write_boundary_map
-from mmdla.utils.data_checks import holds_something
 from mmdla.utils.image_files import read_bgr
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
@@ -53,7 +53,7 @@ def main() -> None:
         sys.exit(f'sobel_boundaries: --sigma {args.sigma} must be positive')
     if not args.images.is_dir():
         sys.exit(f'sobel_boundaries: {args.images} is no folder')
-    if holds_something(args.out):
+    if is_nonempty(args.out):
         sys.exit(f'sobel_boundaries: {args.out} holds something already; choose another --out')
     paths = sorted(p for p in args.images.iterdir() if p.suffix.lower() in SUFFIXES)
     if not paths:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from mmdla.datasets.demo_objects import BOXES, CLASSES, IMAGE_SIZE, SIZES, generate_demo_objects
-from mmdla.utils.data_checks import DataFolderError
+from mmdla.datasets.folders import DataFolderError
 
 WHITE = (255, 255, 255)
 

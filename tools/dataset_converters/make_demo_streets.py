@@ -9,7 +9,7 @@ import argparse
 import sys
 
 from mmdla.datasets.demo_streets import IMAGE_SIZE, SIZES, generate_demo_streets
-from mmdla.utils.data_checks import DataFolderError
+from mmdla.datasets.folders import DataFolderError
 
 
 def main() -> None:

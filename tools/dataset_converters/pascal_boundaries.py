@@ -23,8 +23,8 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
+from mmdla.datasets.folders import new_folder
 from mmdla.utils.boundaries import read_annotations
-from mmdla.utils.data_checks import new_folder
 from mmdla.utils.image_files import check_image_file, check_pixels
 
 SPLITS = ('train', 'val', 'test')
