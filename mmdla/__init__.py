@@ -21,3 +21,7 @@ from .registry import extend_libraries  # noqa: E402
 
 extend_mmengine()
 extend_libraries()
+
+
+def register_all_modules():
+    pass

@@ -45,7 +45,10 @@ EXTENSIONS = {
             ],
             'mmdla.datasets.transforms.reflect': ['ReflectRotate', 'ReflectPad'],
         },
-        'METRICS': {'mmdla.evaluation.boundary': ['BoundaryMetric']},
+        'METRICS': {
+            'mmdla.evaluation.boundary': ['BoundaryMetric'],
+            'mmdla.evaluation.label_maps': ['LabelMapIoUMetric'],
+        },
         'VISUALIZERS': {'mmdla.visualization.strip': ['SegStripVisualizer']},
     },
     'mmpretrain': {
@@ -159,6 +162,7 @@ DATASETS = _child('DATASETS')
 TRANSFORMS = _child('TRANSFORMS')
 METRICS = _child('METRICS')
 HOOKS = _child('HOOKS')
+RUNNERS = _child('RUNNERS')
 LOOPS = _child('LOOPS')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS')
 VISUALIZERS = _child('VISUALIZERS')

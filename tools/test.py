@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os.path as osp
 
 from mmengine.config import Config
 from torch.distributed.elastic.multiprocessing.errors import record
 
-import mmdla  # noqa: F401
-from mmdla.engine.faults import explained
-from mmdla.engine.setup import add_arguments, build_runner, leave_group, load_config
+from mmdla.engine.config import add_arguments, load_config, type_name
+from mmdla.engine.platform import adapt_to_platform, leave_process_group
+from mmdla.engine.runner import build_runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,11 +36,18 @@ def use_tta(cfg: Config) -> None:
 def write_label_maps(cfg: Config, folder: str) -> None:
     """Have mmseg's metric write the predictions that it gets."""
     evaluators = cfg.test_evaluator
-    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
-    writers = [e for e in evaluators if e['type'].endswith('IoUMetric')]
+    evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
+    writers = [e for e in evaluators if type_name(e).endswith('IoUMetric')]
     if not writers:
-        kinds = [e['type'] for e in evaluators]
+        kinds = [type_name(e) for e in evaluators]
         raise ValueError(f'--out: test_evaluator needs an IoUMetric, which writes them; got {kinds}')
+    if type_name(writers[0]) == 'IoUMetric':  # mmseg's names maps by file alone
+        dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+        images = (dataset.get('data_prefix') or {}).get('img_path') or ''
+        writers[0].update(
+            type='mmdla.LabelMapIoUMetric',
+            root=osp.join(dataset.get('data_root') or '', images) or None,
+        )
     writers[0]['output_dir'] = folder
 
 
@@ -48,7 +56,7 @@ def draw_pictures(cfg: Config, folder: str) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise ValueError("--show-dir: the config's default_hooks have no visualization")
-    if hook['type'].split('.')[-1] == 'VisualizationHook':
+    if type_name(hook) == 'VisualizationHook':
         raise ValueError(
             "--show-dir: mmpretrain's VisualizationHook swaps red and blue, and images of one name in "
             'different folders; use ImageClassificationInferencer(CONFIG, CHECKPOINT)(FOLDER, '
@@ -69,11 +77,9 @@ def main() -> None:
         write_label_maps(cfg, args.out)
     if args.show_dir:
         draw_pictures(cfg, args.show_dir)
-    # This loop chooses a threshold on the validation data first.
-    val_too = str(cfg.test_cfg.get('type', '')).endswith('ValThenTestLoop')
-    with explained(cfg):
-        build_runner(cfg, ('val', 'test') if val_too else ('test',)).test()
-    leave_group()
+    adapt_to_platform(cfg)
+    build_runner(cfg, train=False).test()
+    leave_process_group()
 
 
 if __name__ == '__main__':

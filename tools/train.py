@@ -8,22 +8,20 @@ import os.path as osp
 from mmengine.config import Config
 from torch.distributed.elastic.multiprocessing.errors import record
 
-import mmdla  # noqa: F401
-from mmdla.engine.faults import explained
-from mmdla.engine.setup import (
-    add_arguments,
-    build_runner,
-    enable_amp,
-    leave_group,
-    load_config,
-)
+from mmdla.engine.config import add_arguments, load_config
+from mmdla.engine.platform import adapt_to_platform, enable_amp, leave_process_group
+from mmdla.engine.runner import build_runner
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='path of the config')
     parser.add_argument(
-        '--resume', action='store_true', help='go on from the latest checkpoint in the work folder'
+        '--resume',
+        nargs='?',
+        const=True,
+        metavar='CHECKPOINT',
+        help='resume from the latest checkpoint of the work folder, or from the one given',
     )
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU'
@@ -34,6 +32,16 @@ def parse_args() -> argparse.Namespace:
     )
     add_arguments(parser)
     return parser.parse_args()
+
+
+def train(cfg: Config) -> None:
+    """Train as a config says, and tell where the pictures are."""
+    runner = build_runner(cfg, train=True)
+    runner.train()
+
+    pictures = osp.join(runner.log_dir, 'vis_data', 'vis_image')
+    if runner.rank == 0 and osp.isdir(pictures):
+        print(f'Pictures (image, ground truth, prediction): {osp.relpath(pictures)}')
 
 
 @record
@@ -47,19 +55,9 @@ def main() -> None:
         cfg.compile = cfg.get('compile') or True
     if args.channels_last:
         cfg.channels_last = True
+    adapt_to_platform(cfg)
     train(cfg)
-    leave_group()
-
-
-def train(cfg: Config) -> None:
-    """Train as a config says, and tell where the pictures are."""
-    with explained(cfg):
-        runner = build_runner(cfg, ('train', 'val') if cfg.get('val_cfg') else ('train',))
-        runner.train()
-
-    pictures = osp.join(runner.log_dir, 'vis_data', 'vis_image')
-    if runner.rank == 0 and osp.isdir(pictures):
-        print(f'Pictures (image, ground truth, prediction): {osp.relpath(pictures)}')
+    leave_process_group()
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from mmseg.utils import get_classes, get_palette
 from torch import nn
 
 from ..checkpoints import read_checkpoint, weights_for
-from ..engine.setup import dataset_meta
+from ..engine.config import dataset_meta
 from ..registry import MIM
 from ..utils.image_files import check_image_file
 

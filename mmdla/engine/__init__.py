@@ -1,13 +1,16 @@
 """What the training and testing loops lack."""
 
-from .hooks import FiniteLossHook, SeedIterationsHook, WholeCheckpointHook
+from .hooks import AtomicCheckpointHook, DatasetValidationHook, FiniteLossHook, SeedIterationsHook
 from .loops import ValThenTestLoop
 from .optim_wrapper import CPUAmpOptimWrapper
+from .runner import ReproducibleRunner
 
 __all__ = [
+    'AtomicCheckpointHook',
     'CPUAmpOptimWrapper',
+    'DatasetValidationHook',
     'FiniteLossHook',
+    'ReproducibleRunner',
     'SeedIterationsHook',
     'ValThenTestLoop',
-    'WholeCheckpointHook',
 ]

@@ -1,20 +1,32 @@
-"""What keeps a long run safe: repeatable iterations, finite losses, checkpoints that are whole."""
+"""Hooks for long runs: reproducible iterations, finite losses, atomic checkpoints, validated data."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import broadcast_object_list, get_rank
 from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
-from .draws import seed_all
+from ..datasets.validation import (
+    SAMPLES,
+    DatasetError,
+    DatasetValidator,
+    Outputs,
+    check_class_folders,
+    unwrap,
+)
+from .reproducibility import SeededSampler, seed_all
 
 
 @HOOKS.register_module()
@@ -49,21 +61,24 @@ class FiniteLossHook(Hook):
             FloatingPointError: If it is not finite.
         """
         loss = (outputs or {}).get('loss')
-        if loss is None or math.isfinite(float(loss)):
+        if loss is None or math.isfinite(_number(loss)):
             return
-        parts = ', '.join(f'{name}={float(v):g}' for name, v in outputs.items() if name != 'loss')
+        parts = ', '.join(f'{name}={_number(v):g}' for name, v in outputs.items() if name != 'loss')
         rates = runner.optim_wrapper.get_lr()
         told = ', '.join(f'{name}={values[0]:g}' for name, values in rates.items() if values)
         raise FloatingPointError(
-            f'iteration {runner.iter + 1}: the loss is {float(loss):g} ({parts}; learning rate {told}) '
-            'and was not learned from any further. A lower optim_wrapper.optimizer.lr, '
-            'optim_wrapper.clip_grad=dict(max_norm=...) or a warm-up may help; with --amp float16 may '
-            'have overflowed'
+            f'iteration {runner.iter + 1}: the loss is {_number(loss):g} ({parts}; learning rate '
+            f'{told}). A lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad=dict(max_norm=...) '
+            'or a warm-up may help; with --amp float16 may have overflowed'
         )
 
 
-class WholeFilesBackend(LocalBackend):
-    """Files of this machine, under their names only once they are whole and on the disk."""
+def _number(value: torch.Tensor | float) -> float:
+    return float(value.detach() if isinstance(value, torch.Tensor) else value)
+
+
+class AtomicFileBackend(LocalBackend):
+    """Local files that get their names only once they are completely on the disk."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write a file.
@@ -94,11 +109,11 @@ class WholeFilesBackend(LocalBackend):
             ) from error
 
 
-register_backend('WholeFilesBackend', WholeFilesBackend, force=True)
+register_backend('AtomicFileBackend', AtomicFileBackend, force=True)
 
 
-class _RemovingLater:
-    """A storage whose files are removed when it is told so."""
+class _DelayedRemoval:
+    """A storage that removes files when :meth:`remove_now` is called."""
 
     def __init__(self, backend):
         self._backend = backend
@@ -122,11 +137,12 @@ class _RemovingLater:
 
 
 @HOOKS.register_module()
-class WholeCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook``, after which there always is a whole checkpoint.
+class AtomicCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook`` whose files are complete at any time, also of a run that is killed.
 
-    A file comes to be under its name once it is whole; the old one that it takes the place of
-    (``max_keep_ckpts``, ``save_best``) is removed after that. Weights that are not finite are refused.
+    A file gets its name once it is completely written; the old one that it replaces
+    (``max_keep_ckpts``, ``save_best``) is removed after that. Weights that are not finite are not
+    saved.
 
     Args:
         **kwargs: Of :class:`mmengine.hooks.CheckpointHook`.
@@ -139,9 +155,9 @@ class WholeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Find out where checkpoints go."""
         if self._own and type(get_file_backend(self.out_dir or runner.work_dir)) is LocalBackend:
-            self.backend_args = dict(backend='WholeFilesBackend')
+            self.backend_args = dict(backend='AtomicFileBackend')
         super().before_train(runner)
-        self.file_backend = _RemovingLater(self.file_backend)
+        self.file_backend = _DelayedRemoval(self.file_backend)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         wrong = [n for n, v in runner.model.state_dict().items() if not torch.isfinite(v).all()]
@@ -160,3 +176,77 @@ class WholeCheckpointHook(CheckpointHook):
     def _remove_old(self) -> None:
         best = getattr(self, 'best_ckpt_path_dict', None) or {0: getattr(self, 'best_ckpt_path', None)}
         self.file_backend.remove_now({self.last_ckpt, *best.values()})
+
+
+@HOOKS.register_module()
+class DatasetValidationHook(Hook):
+    """Validates the data sets of a run before it starts, see :class:`DatasetValidator`.
+
+    The tools add it to every run; ``validate_data = False`` in a config turns it off. In a distributed
+    run the first process validates for all.
+
+    Args:
+        samples (int): How many samples of each data set to read. Default: 8.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, samples: int = SAMPLES):
+        self.samples = samples
+
+    def before_run(self, runner: Runner) -> None:
+        """Validate the data sets of the loops that were built.
+
+        Raises:
+            DatasetError: If training or evaluating is certain to fail; the message says what to do.
+        """
+        loops = {s: getattr(runner, f'_{s}_loop') for s in ('train', 'val', 'test')}
+        loops = {split: loop for split, loop in loops.items() if isinstance(loop, BaseLoop)}
+        failed: list[str | None] = [None]
+        if get_rank() == 0:
+            try:
+                self._validate(runner, loops)
+            except DatasetError as error:
+                failed[0] = str(error)
+        broadcast_object_list(failed)
+        if failed[0] is not None:
+            raise DatasetError(failed[0])
+
+    def _validate(self, runner: Runner, loops: dict[str, BaseLoop]) -> None:
+        def warn(text: str) -> None:
+            print_log(text, runner.logger, logging.WARNING)
+
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(getattr(model, 'module', None), torch.nn.Module):
+            model = model.module  # DDP, test-time augmentation
+        validator = DatasetValidator(Outputs.of(model), warn, self.samples)
+        for split, loop in loops.items():
+            validator(f'{split}_dataloader.dataset', loop.dataloader.dataset)
+        folders = {split: list(unwrap(loop.dataloader.dataset)) for split, loop in loops.items()}
+        check_class_folders(folders, warn)
+        for line in validator.report:
+            runner.logger.info(f'Validated {line}')
+
+
+def check_train_loop(loop: BaseLoop) -> None:
+    """Whether a training loop has batches, and its epochs end.
+
+    Raises:
+        ValueError: If there is no batch, or an epoch of an infinite sampler.
+    """
+    loader = loop.dataloader
+    sampler = loader.sampler
+    sampler = sampler.sampler if isinstance(sampler, SeededSampler) else sampler
+    endless = isinstance(sampler, InfiniteSampler)
+    if endless and isinstance(loop, EpochBasedTrainLoop):
+        raise ValueError(
+            'train_dataloader.sampler is an InfiniteSampler, of which an epoch never ends, but '
+            "train_cfg counts epochs: use sampler=dict(type='DefaultSampler', shuffle=True), or "
+            "train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)"
+        )
+    if not endless and not len(loader):
+        raise ValueError(
+            f'train_dataloader has no batch: {len(loader.dataset)} samples are fewer than '
+            f'batch_size={loader.batch_size}, and drop_last leaves the rest out. Use a smaller '
+            'batch_size, or drop_last=False'
+        )

@@ -1,36 +1,42 @@
-"""What mmengine's runner gets from the tools: runs that can be repeated, resumed and trusted."""
+"""Run: mmengine's runner, made reproducible, and how the tools build it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from mmengine.hooks import CheckpointHook, Hook
-from mmengine.registry import HOOKS
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .draws import NumberedSampler, SeededReading
-from .hooks import FiniteLossHook, SeedIterationsHook, WholeCheckpointHook
-from .samples import SampleChecks
+from .config import type_name
+from .hooks import check_train_loop
+from .reproducibility import SeededDataset, SeededSampler
+from .resume import check_same_network, prepare_work_dir
+
+# What a run of the tools has beside the config's own hooks; all can be named in any config.
+HOOKS = ('SeedIterationsHook', 'FiniteLossHook')
 
 
-class Steady:
-    """Of a runner: the same seed gives the same run, whatever interrupts it; faults name their cause.
+@RUNNERS.register_module()
+class ReproducibleRunner(Runner):
+    """mmengine's runner, whose runs are the same for one seed, resumed or not.
 
-    - Samples of training are read with the generators seeded by their place (:class:`NumberedSampler`),
-      iterations run with them seeded by their number (:class:`SeedIterationsHook`).
-    - Every sample is checked as it is read (:class:`SampleChecks`).
-    - A loss that is not finite ends the run (:class:`FiniteLossHook`).
-    - Checkpoints are whole (:class:`WholeCheckpointHook`, in place of mmengine's own).
+    - Samples of training are read with the generators seeded by their position in the run
+      (:class:`SeededSampler`, :class:`SeededDataset`), whatever the number of loader processes.
+    - A sample that cannot be read is named.
+    - With ``channels_last = True`` in the config the weights are in channels-last memory format, and so
+      is what convolutions make of any input.
 
-    A mix-in: ``type('Runner', (Steady, Runner), {})``.
+    ``runner_type = 'mmdla.ReproducibleRunner'`` in a config; arguments of
+    :class:`mmengine.runner.Runner`.
     """
 
     def build_dataloader(
         self, dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """A data loader whose samples are checked, those of training also numbered.
+        """Build a data loader that names samples which cannot be read; that of training is seeded.
 
         Args:
             dataloader (DataLoader | dict): Config, or a loader, which stays as it is.
@@ -40,42 +46,97 @@ class Steady:
         if isinstance(dataloader, DataLoader):
             return dataloader
         cfg = dict(dataloader)
-        if dataloader is self._train_dataloader and cfg.get('sampler') is not None:
-            cfg['sampler'] = dict(type=NumberedSampler, sampler=cfg['sampler'])
-        loader = super().build_dataloader(cfg, seed=seed, diff_rank_seed=diff_rank_seed)
-        # A data set that reads batches by a way of its own keeps it.
-        if not getattr(loader.dataset, '__getitems__', None):
-            checks = SampleChecks.for_model(self.cfg)
-            loader.dataset.__getitems__ = SeededReading(loader.dataset, checks)
-        return loader
+        if isinstance(cfg['dataset'], dict):
+            cfg['dataset'] = dict(type=SeededDataset, dataset=cfg['dataset'])
+            if dataloader is self._train_dataloader and isinstance(cfg.get('sampler'), dict):
+                cfg['sampler'] = dict(type=SeededSampler, sampler=cfg['sampler'])
+        if not cfg.get('num_workers'):
+            # These are of worker processes; without any PyTorch refuses them.
+            cfg = {k: v for k, v in cfg.items() if k not in ('persistent_workers', 'prefetch_factor')}
+        return super().build_dataloader(cfg, seed=seed, diff_rank_seed=diff_rank_seed)
 
-    def register_hooks(
-        self,
-        default_hooks: dict[str, Hook | dict] | None = None,
-        custom_hooks: Sequence[Hook | dict] | None = None,
-    ) -> None:
-        """Register hooks, and with them those that keep a run steady."""
-        default_hooks = dict(default_hooks or {})
-        saving = default_hooks.get('checkpoint', dict(type='CheckpointHook'))
-        if isinstance(saving, dict):
-            kind = saving['type']
-            if (HOOKS.get(kind) if isinstance(kind, str) else kind) is CheckpointHook:
-                default_hooks['checkpoint'] = {**saving, 'type': WholeCheckpointHook}
-        super().register_hooks(default_hooks, custom_hooks)
-        self.register_hook(SeedIterationsHook())
-        self.register_hook(FiniteLossHook())
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the training loop.
 
-
-class ChannelsLast:
-    """Of a runner: its weights are channels-last, and so is what convolutions make of any input."""
+        Raises:
+            ValueError: If it has no batch, or an epoch that never ends.
+        """
+        loop = super().build_train_loop(loop)
+        check_train_loop(loop)
+        return loop
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """The model, in channels-last memory format."""
+        """Build the model, in the memory format that the config asks for."""
+        model = super().build_model(model)
         # Before it is wrapped: DDP's buckets take the weights' strides.
-        return super().build_model(model).to(memory_format=torch.channels_last)
+        return model.to(memory_format=torch.channels_last) if self._channels_last() else model
 
     def _init_model_weights(self) -> None:
-        # Random numbers are drawn in the order of memory: so that they are those of any run.
-        self.model.to(memory_format=torch.contiguous_format)
+        # Random numbers are drawn in the order of memory: contiguous, they are those of any run.
+        if self._channels_last():
+            self.model.to(memory_format=torch.contiguous_format)
         super()._init_model_weights()
-        self.model.to(memory_format=torch.channels_last)
+        if self._channels_last():
+            self.model.to(memory_format=torch.channels_last)
+
+    def _channels_last(self) -> bool:
+        return bool(self.cfg.get('channels_last', False))
+
+
+def add_hooks(cfg: Config, train: bool) -> None:
+    """Add to a config what the tools do beyond mmengine: it then stands in the config that is saved.
+
+    Checkpoints are written by :class:`AtomicCheckpointHook` in place of mmengine's own hook, iterations
+    are seeded, a loss that is not finite ends the run, and data sets are validated before it starts,
+    unless the config says ``validate_data = False``.
+
+    Args:
+        cfg (Config): Changed in place.
+        train (bool): Whether to train.
+    """
+    present = {type_name(hook) for hook in cfg.get('custom_hooks') or () if isinstance(hook, dict)}
+    wanted = [
+        *(HOOKS if train else ()),
+        *(['DatasetValidationHook'] if cfg.get('validate_data', True) else ()),
+    ]
+    added = [dict(type=f'mmdla.{name}') for name in wanted if name not in present]
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or ()), *added]
+    if not train:
+        return
+    hooks = dict(cfg.get('default_hooks') or {})
+    saving = hooks.get('checkpoint', dict(type='CheckpointHook'))
+    if isinstance(saving, dict) and type_name(saving) == 'CheckpointHook':
+        hooks['checkpoint'] = {**saving, 'type': 'mmdla.AtomicCheckpointHook'}
+        cfg.default_hooks = hooks
+
+
+def build_runner(cfg: Config, train: bool) -> Runner:
+    """Build the runner of a config that was adapted to the platform.
+
+    It is a :class:`ReproducibleRunner`, unless the config has a ``runner_type`` other than mmengine's
+    ``Runner``. For training the work folder is looked at, see :func:`prepare_work_dir`.
+
+    Args:
+        cfg (Config): Changed in place.
+        train (bool): Whether to train; else to test.
+
+    Raises:
+        WorkDirError: If the work folder holds another run.
+        ValueError: If ``channels_last`` or ``validate_data`` is no truth value, or the config's runner
+            cannot do ``channels_last``.
+    """
+    for name in ('channels_last', 'validate_data'):
+        if not isinstance(cfg.get(name, False), bool):
+            raise ValueError(f'{name}={cfg[name]!r}: must be True or False')
+    kind = type_name(dict(type=cfg.get('runner_type') or 'Runner'))
+    if kind == 'Runner':
+        cfg.runner_type = 'mmdla.ReproducibleRunner'
+    elif cfg.get('channels_last') and kind != 'ReproducibleRunner':
+        raise ValueError(f"channels_last=True: needs runner_type='Runner', the config has {kind!r}")
+    add_hooks(cfg, train)
+    checkpoint = prepare_work_dir(cfg) if train else None
+    runner = RUNNERS.build(cfg)
+    if checkpoint is not None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        check_same_network(model, checkpoint, cfg.load_from)
+    return runner

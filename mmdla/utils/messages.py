@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-def say(text: str) -> None:
+def print_rank0(text: str) -> None:
     """Print a line, once however many processes the job has.
 
     Args:

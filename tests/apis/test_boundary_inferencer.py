@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmdla.apis import BoundaryInferencer
 from mmdla.apis.boundary_inferencer import name_images, overlay
 from mmdla.checkpoints import CheckpointError
-from mmdla.engine.setup import build_model
+from mmdla.engine.config import build_model
 from mmdla.utils.boundaries import read_boundary_map
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,7 @@ from mmengine.runner import load_checkpoint
 from mmpretrain import ImageClassificationInferencer, get_model, list_models
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import build_model
+from mmdla.engine.config import build_model
 from mmdla.models import DLA
 from mmdla.utils.complexity import count
 

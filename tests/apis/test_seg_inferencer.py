@@ -17,7 +17,7 @@ from mmseg.apis import MMSegInferencer
 
 from mmdla.apis import SegInferencer
 from mmdla.checkpoints import CheckpointError
-from mmdla.engine.setup import build_model
+from mmdla.engine.config import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = str(ROOT / 'configs/dla34-8s_camvid.py')

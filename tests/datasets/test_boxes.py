@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('mmpretrain')
+from mmdla.utils.data_checks import check_config
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 
@@ -18,7 +19,6 @@ from mmdla.datasets.transforms.boxes import (
     BoxRandomResizedCrop,
     BoxResizeEdge,
 )
-from mmdla.utils.data_checks import check_config
 
 CAT, DOG = 'n00000001', 'n00000002'
 

@@ -297,7 +297,7 @@ def test_inferencer_and_test_step(tmp_path):
     from mmengine.config import Config
 
     from mmdla.apis import SegInferencer
-    from mmdla.engine.setup import build_model
+    from mmdla.engine.config import build_model
 
     cfg = Config.fromfile(ROOT / 'configs/dla34_demo.py')
     torch.save(build_model(cfg).state_dict(), tmp_path / 'demo.pth')

@@ -196,12 +196,12 @@ def test_a_killed_process_ends_the_job_and_restarts_go_on(job, tmp_path):
 LEAVING = """
 import runpy, sys
 from pathlib import Path
-from mmdla.engine import setup
-leave_group = setup.leave_group
+from mmdla.engine import platform
+leave_process_group = platform.leave_process_group
 def left():
-    leave_group()
+    leave_process_group()
     print('threads', sorted(p.read_text().strip() for p in Path('/proc/self/task').glob('*/comm')), flush=True)
-setup.leave_group = left
+platform.leave_process_group = left
 sys.argv = [sys.argv[1], *sys.argv[2:]]
 runpy.run_path(sys.argv[0], run_name='__main__')
 """
@@ -287,7 +287,7 @@ def test_slurm_without_a_job_says_so(run_tool, tmp_path, monkeypatch):
     ('hosts', 'first'), [('node7', 'node7'), ('node[03-05,9],gpu1', 'node03'), ('', '127.0.0.1')]
 )
 def test_tasks_meet_at_the_first_host(hosts, first, tmp_path, monkeypatch):
-    from mmdla.engine.setup import take_place_from_slurm
+    from mmdla.engine.platform import read_slurm_variables
 
     spell = tmp_path / 'scontrol'
     spell.write_text('#!/bin/sh\necho node03; echo node04\n')
@@ -299,6 +299,6 @@ def test_tasks_meet_at_the_first_host(hosts, first, tmp_path, monkeypatch):
     for name, value in dict(PROCID='3', NTASKS='4', LOCALID='1', STEP_NODELIST=hosts).items():
         monkeypatch.setenv(f'SLURM_{name}', value)
     monkeypatch.delenv('SLURM_NODELIST', raising=False)
-    take_place_from_slurm()
+    read_slurm_variables()
     names = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
     assert [os.environ[n] for n in names] == ['3', '4', '1', first, '29500']

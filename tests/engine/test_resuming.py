@@ -15,10 +15,10 @@ import torch
 
 pytest.importorskip('mmseg')
 from conftest import ROOT, forget_runs, small_run
+from mmdla.engine.resuming import changes, latest_whole, settings
 from mmengine.config import Config
 
 from mmdla.checkpoints import CheckpointError, read_checkpoint
-from mmdla.engine.resuming import changes, latest_whole, settings
 
 DEMO = ROOT / 'configs/dla34_demo.py'
 DROPOUT = 'model.decode_head.dropout_ratio=0.5'

@@ -14,6 +14,8 @@ import pytest
 import torch
 
 pytest.importorskip('mmseg')
+from mmdla.engine.draws import Draw, NumberedSampler, SeededReading
+from mmdla.engine.samples import SampleChecks, SampleError
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
@@ -22,8 +24,6 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, default_collate
 
 import mmdla  # noqa: F401
 from mmdla.engine import draws
-from mmdla.engine.draws import Draw, NumberedSampler, SeededReading
-from mmdla.engine.samples import SampleChecks, SampleError
 
 
 class Noise(Dataset):

@@ -440,7 +440,7 @@ def test_training_learns_boundaries(tmp_path):
     """Squares on a ground, in bfloat16: after few iterations their outlines are found."""
     from mmseg.registry import DATASETS
 
-    from mmdla.engine.setup import enable_amp, fit_to_machine
+    from mmdla.engine.platform import adapt_to_platform, enable_amp
 
     init_default_scope('mmseg')
     rng = np.random.default_rng(0)
@@ -493,7 +493,7 @@ def test_training_learns_boundaries(tmp_path):
         )
     )
     enable_amp(cfg.optim_wrapper)
-    fit_to_machine(cfg, 'none')
+    adapt_to_platform(cfg)
     runner = Runner.from_cfg(cfg)
     model = runner.train()
     data_set = DATASETS.build(dataset)

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
-from mmdla.engine.setup import build_model
+from mmdla.engine.config import build_model
 from mmdla.models.heads import ClassMapHead, with_class_maps
 
 

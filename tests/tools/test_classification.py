@@ -19,14 +19,14 @@ from safetensors.torch import save_file
 pytest.importorskip('mmpretrain')
 
 from conftest import free_port
+from mmdla.utils.data_checks import check_config
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
 from mmdla.datasets.folders import DataFolderError
-from mmdla.engine.setup import build_model
+from mmdla.engine.config import build_model
 from mmdla.models import DLA
-from mmdla.utils.data_checks import check_config
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'configs/dla34_folder.py'

@@ -25,7 +25,7 @@ from mmseg.structures import SegDataSample
 import mmdla
 from mmdla.checkpoints import CheckpointError, load_model
 from mmdla.deploy.exporting import ExportError, Graph, export, load, task_of
-from mmdla.engine.setup import build_model
+from mmdla.engine.config import build_model
 from mmdla.models import DLA, DRN
 from mmdla.models.layers import aggregation, upsampling
 from mmdla.utils.boundaries import boundary_probability
@@ -220,7 +220,7 @@ def test_channels_of_segmentors(monkeypatch):
     pytest.importorskip('mmseg')
     from mmengine.config import Config
 
-    from mmdla.engine.setup import build_model
+    from mmdla.engine.config import build_model
 
     cfg = Config.fromfile(ROOT / 'configs/dla34_demo.py')
     assert cfg.model.data_preprocessor.bgr_to_rgb

@@ -19,7 +19,7 @@ from conftest import free_port, run_ranks, small_run
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmdla.engine.setup import build_model
+from mmdla.engine.config import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
@@ -127,33 +127,33 @@ def test_compile(env, tmp_path):
 
 
 def test_amp_takes_the_place_of_the_gpus_wrapper(monkeypatch):
-    from mmdla.engine import setup
+    from mmdla.engine import platform
 
-    monkeypatch.setattr(setup, 'on_cpu', lambda: True)
+    monkeypatch.setattr(platform, 'on_cpu', lambda: True)
     wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16', optimizer={})
-    setup.enable_amp(wrapper)
+    platform.enable_amp(wrapper)
     assert wrapper == dict(type='CPUAmpOptimWrapper', optimizer={})
     with pytest.raises(ValueError, match='ApexOptimWrapper'):
-        setup.enable_amp(dict(type='ApexOptimWrapper'))
-    monkeypatch.setattr(setup, 'on_cpu', lambda: False)
+        platform.enable_amp(dict(type='ApexOptimWrapper'))
+    monkeypatch.setattr(platform, 'on_cpu', lambda: False)
     wrapper = dict(type='OptimWrapper')
-    setup.enable_amp(wrapper)
+    platform.enable_amp(wrapper)
     assert wrapper == dict(type='AmpOptimWrapper', loss_scale='dynamic')
     with monkeypatch.context() as patch:
-        patch.setattr(setup, 'on_cpu', lambda: True)
+        patch.setattr(platform, 'on_cpu', lambda: True)
         with pytest.raises(RuntimeError, match=r'--launcher mpi.*tools/dist_train\.sh'):
-            setup.fit_to_machine(Config(dict(model={})), 'mpi')
+            platform.adapt_to_platform(Config(dict(model={}, launcher='mpi')))
 
 
 def test_sync_bn_is_replaced_wherever_it_stands(monkeypatch, capsys):
-    from mmdla.engine import setup
+    from mmdla.engine import platform
 
-    monkeypatch.setattr(setup, 'on_cpu', lambda: True)
+    monkeypatch.setattr(platform, 'on_cpu', lambda: True)
     norm = dict(type='SyncBN', eps=1e-3)
     cfg = Config(
         dict(model=dict(backbone=dict(norm_cfg=norm), auxiliary_head=[dict(norm_cfg=norm)] * 2))
     )
-    setup.fit_to_machine(cfg, 'none')
+    platform.adapt_to_platform(cfg)
     assert 'SyncBN' not in cfg.pretty_text
     assert cfg.model.auxiliary_head[1].norm_cfg == dict(type='BN', eps=1e-3)
     assert capsys.readouterr().out.count('SyncBN becomes BN') == 1

@@ -13,7 +13,7 @@ from conftest import free_port, small_streets
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmdla.engine.setup import build_runner
+from mmdla.engine.runner import build_runner
 
 DEMO = Path(__file__).resolve().parents[2] / 'configs/dla34_demo.py'
 SMALL = [
@@ -164,7 +164,7 @@ def test_impossible_formats_are_named(tmp_path, monkeypatch):
     cfg = Config.fromfile(DEMO)
     cfg.channels_last = 'yes'
     with pytest.raises(ValueError, match="channels_last='yes': must be True or False"):
-        build_runner(cfg, ('train',))
+        build_runner(cfg, train=True)
     cfg.channels_last, cfg.runner_type = True, 'FlexibleRunner'
     with pytest.raises(ValueError, match="needs runner_type='Runner', the config has 'FlexibleRunner'"):
-        build_runner(cfg, ('train',))
+        build_runner(cfg, train=True)

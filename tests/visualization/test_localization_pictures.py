@@ -71,7 +71,7 @@ model = dict(type='ImageClassifier',
     )
     from mmengine.config import Config
 
-    from mmdla.engine.setup import build_model
+    from mmdla.engine.config import build_model
 
     torch.save(build_model(Config.fromfile(str(config))).state_dict(), tmp_path / 'small.pth')
     return config, tmp_path / 'small.pth', root

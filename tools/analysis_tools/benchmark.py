@@ -33,7 +33,8 @@ from torch import Tensor, nn
 import mmdla  # noqa: F401
 from mmdla.datasets.folders import is_nonempty
 from mmdla.deploy import optimize
-from mmdla.engine.setup import build_model, device_name
+from mmdla.engine.config import build_model
+from mmdla.engine.platform import device_name
 from mmdla.models import DLA
 from mmdla.models.layers import keep_all
 from mmdla.utils.timing import in_turn, inference, ratio, training_step

@@ -28,7 +28,8 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_cfg_options, build_model, device_name, read_config
+from mmdla.engine.config import add_cfg_options, build_model, read_config
+from mmdla.engine.platform import device_name
 from mmdla.models.layers import keep_all
 from mmdla.utils.complexity import blank_images
 from mmdla.utils.memory import peak_bytes, saved_bytes

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmdla.utils.data_checks import check_config
 from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_cfg_options, read_config
-from mmdla.utils.data_checks import check_config
+from mmdla.engine.config import add_cfg_options, read_config
 
 
 def main() -> None:

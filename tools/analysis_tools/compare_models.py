@@ -32,7 +32,8 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import build_model, device_name
+from mmdla.engine.config import build_model
+from mmdla.engine.platform import device_name
 from mmdla.registry import check_library
 from mmdla.utils.complexity import blank_images, count
 from mmdla.utils.memory import saved_bytes

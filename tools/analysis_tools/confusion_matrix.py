@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_arguments, build_runner, load_config
+from mmdla.engine.config import add_arguments, load_config
+from mmdla.engine.platform import adapt_to_platform
+from mmdla.engine.runner import build_runner
 
 FILES = ('confusion_matrix.csv', 'confusion_matrix.png')
 MANY = 30  # classes whose numbers and names are still read in a picture
@@ -57,7 +59,8 @@ def main() -> None:
     if there:
         sys.exit(f'confusion_matrix: {args.out} holds {" and ".join(there)}; choose another --out')
     cfg.test_evaluator = dict(type='ConfusionMatrix')
-    runner = build_runner(cfg, ['test'])
+    adapt_to_platform(cfg)
+    runner = build_runner(cfg, train=False)
     matrix = runner.test()['confusion_matrix/result']
     if runner.rank > 0:
         return

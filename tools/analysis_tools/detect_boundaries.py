@@ -12,7 +12,7 @@ from pathlib import Path
 
 import mmdla  # noqa: F401
 from mmdla.datasets.folders import is_nonempty
-from mmdla.engine.setup import add_cfg_options, read_config
+from mmdla.engine.config import add_cfg_options, read_config
 
 
 def parse_args() -> argparse.Namespace:

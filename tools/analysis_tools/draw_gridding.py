@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 import mmdla  # noqa: F401
 from mmdla.checkpoints import load_pretrained
-from mmdla.engine.setup import build_model
+from mmdla.engine.config import build_model
 from mmdla.models import DLA, DRN
 from mmdla.models.backbones.levels import LevelBackbone
 from mmdla.registry import check_library

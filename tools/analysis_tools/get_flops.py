@@ -7,7 +7,7 @@ import argparse
 from mmengine.analysis import get_model_complexity_info
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_cfg_options, build_model, read_config
+from mmdla.engine.config import add_cfg_options, build_model, read_config
 from mmdla.utils.complexity import blank_images, count
 
 

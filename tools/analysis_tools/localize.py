@@ -21,8 +21,8 @@ from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
 from mmdla.datasets.folders import is_nonempty
-from mmdla.engine.setup import add_cfg_options, read_config
-from mmdla.utils.data_checks import check_config
+from mmdla.datasets.validation import build_dataset
+from mmdla.engine.config import add_cfg_options, read_config
 from mmdla.utils.image_files import check_image_file
 from mmdla.visualization.localization import grid, localization_picture
 
@@ -76,7 +76,6 @@ def best_threshold(cfg: Config, model: torch.nn.Module, rule: str) -> float:
             "--threshold: give one, or a LocalizationMetric in the config's val_evaluator and "
             'validation data with boxes, on which to choose it'
         )
-    check_config(cfg, ['val'])
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
     metric = LocalizationMetric(**{k: v for k, v in settings.items() if k != 'type'} | dict(rule=rule))
     metric.dataset_meta = loader.dataset.metainfo
@@ -93,12 +92,10 @@ def best_threshold(cfg: Config, model: torch.nn.Module, rule: str) -> float:
 def samples_of(cfg: Config, images: list[Path], number: int) -> tuple[list, dict]:
     """What to draw, through the config's test pipeline, and what is known of the classes."""
     from mmcv.transforms import Compose
-    from mmpretrain.registry import DATASETS
 
     settings = cfg.test_dataloader.dataset
     if not images:
-        check_config(cfg, ['test'])
-        dataset = DATASETS.build(settings)
+        dataset = build_dataset(settings)
         return [dataset[i] for i in range(min(number, len(dataset)))], dataset.metainfo
     pipeline = Compose(settings.pipeline)
     none = np.zeros((0, 4), np.float32)

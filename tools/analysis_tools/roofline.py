@@ -24,7 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mmdla  # noqa: F401
 from mmdla.deploy import optimize
-from mmdla.engine.setup import add_cfg_options, build_model, device_name, read_config
+from mmdla.engine.config import add_cfg_options, build_model, read_config
+from mmdla.engine.platform import device_name
 from mmdla.models.layers import keep_all, remaking
 from mmdla.utils.complexity import blank_images
 from mmdla.utils.memory import saved_bytes

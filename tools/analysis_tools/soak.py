@@ -24,7 +24,7 @@ from mmengine.config import Config
 from mmengine.utils import ProgressBar
 
 import mmdla  # noqa: F401
-from mmdla.engine.setup import add_cfg_options
+from mmdla.engine.config import add_cfg_options
 
 TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
 PROC = Path('/proc')

@@ -16,7 +16,7 @@ import torch
 import mmdla  # noqa: F401
 from mmdla.checkpoints import load_model, read_checkpoint
 from mmdla.deploy.exporting import SUFFIXES, ExportError, check_file, check_packages, export
-from mmdla.engine.setup import add_cfg_options, build_model, dataset_meta, read_config
+from mmdla.engine.config import add_cfg_options, build_model, dataset_meta, read_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 
 import mmdla  # noqa: F401
 from mmdla.deploy import optimize
-from mmdla.engine.setup import add_arguments, build_runner, device_name, load_config
+from mmdla.engine.config import add_arguments, load_config
+from mmdla.engine.platform import adapt_to_platform, device_name
+from mmdla.engine.runner import build_runner
 from mmdla.utils.timing import ratio, timed
 
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 1.0)
@@ -129,7 +131,9 @@ class Turns:
 
 def load(args: argparse.Namespace) -> Runner:
     """The runner of the test, with the checkpoint loaded."""
-    runner = build_runner(load_config(args), ('test',))
+    cfg = load_config(args)
+    adapt_to_platform(cfg)
+    runner = build_runner(cfg, train=False)
     runner.load_or_resume()
     return runner
 

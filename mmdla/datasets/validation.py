@@ -1,0 +1,440 @@
+"""Data set validation: what is certain to fail, or likely a mistake, said before training starts.
+
+The data sets that were built are asked for the paths of all their samples, and a few samples run
+through their own pipelines. How a data set finds its files, and which formats a loader reads, is not
+known here.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.registry import DATASETS
+from PIL import Image
+from rich.progress import track
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from .folders import DataFolderError, dataset_help
+
+SAMPLES = 8
+ORIENTATION = 0x0112  # EXIF
+
+
+class DatasetError(ValueError):
+    """A data set cannot be used; the message names it, a sample of it, and what would be right."""
+
+
+def build_dataset(cfg: dict) -> Dataset:
+    """Build a data set from its config, completely.
+
+    Args:
+        cfg (dict): Config of the data set.
+
+    Raises:
+        DataFolderError, DatasetError: With the library's own reason, and for data sets that are known
+            what their folder holds and how to get it.
+    """
+    try:
+        dataset = DATASETS.build(cfg)
+        if hasattr(dataset, 'full_init'):
+            dataset.full_init()
+        return dataset
+    except DataFolderError:
+        raise
+    except (OSError, ValueError, AssertionError) as error:
+        name = _name(cfg)
+        reason = _lists_nothing(cfg) or f'{type(error).__name__}: {error}'
+        raise DatasetError(
+            f'{name} cannot be built: {reason}. {dataset_help(name, cfg.get("data_root"))}'
+        ) from error
+
+
+def _name(cfg: dict) -> str:
+    kind = cfg['type']
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+
+
+def _lists_nothing(cfg: dict) -> str:
+    """Where a data set looked that lists no sample; '' for any other.
+
+    mmengine's data sets fail on an empty list while they serialize it, without a word about it.
+    """
+    try:
+        dataset = DATASETS.build({**cfg, 'lazy_init': True})
+        if dataset.load_data_list():
+            return ''
+    except Exception:  # then the first reason is the one to tell
+        return ''
+    names = ('ann_file', 'data_prefix', 'img_suffix', 'seg_map_suffix')
+    found = [f'{n}={getattr(dataset, n)!r}' for n in names if getattr(dataset, n, None)]
+    return f'it found no sample ({", ".join(found)})'
+
+
+def sample_name(dataset: Dataset, index: int) -> str:
+    """A sample by its number and, where the data set knows them, its files."""
+    try:
+        paths = _paths(dataset.get_data_info(index))
+    except Exception:  # of data sets that do not know, or whose files are the fault
+        paths = {}
+    named = ', '.join(f'{key}={path!r}' for key, path in paths.items())
+    return f'sample {index}' + (f' ({named})' if named else '')
+
+
+def _paths(info: Any) -> dict[str, str]:
+    """The paths in what a data set says of a sample."""
+    if not isinstance(info, dict):
+        return {}
+    return {k: v for k, v in info.items() if 'path' in k and isinstance(v, (str, os.PathLike)) and v}
+
+
+@dataclass
+class Outputs:
+    """What the labels of a data set are compared with.
+
+    Attributes:
+        num_classes (int): Classes that the network tells apart.
+        argument (str): Where the config says so.
+        ignore_index (int, optional): The label beside them that has no class.
+        loss (nn.Module, optional): The losses of a segmentor's head, which may take other labels,
+            such as percentages.
+        channels (int): Logits of that head. Default: ``num_classes``.
+    """
+
+    num_classes: int
+    argument: str = 'num_classes'
+    ignore_index: int | None = None
+    loss: nn.Module | None = None
+    channels: int = 0
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Outputs | None:
+        """The outputs of a segmentor or classifier; None for models of another kind."""
+        for name in ('decode_head', 'head'):
+            head = getattr(model, name, None)
+            head = head[-1] if isinstance(head, nn.ModuleList) and len(head) else head
+            classes = getattr(head, 'num_classes', None)
+            if isinstance(classes, int):
+                channels = getattr(head, 'out_channels', None) or classes
+                return cls(
+                    # One output channel tells the labels 0 and 1 apart.
+                    max(classes, 2),
+                    f'model.{name}.num_classes',
+                    getattr(head, 'ignore_index', None),
+                    getattr(head, 'loss_decode', None),
+                    channels,
+                )
+        return None
+
+    def check(self, labels: Tensor) -> None:
+        """Whether the network has an output for all labels of a sample.
+
+        Raises:
+            ValueError: If there are others, unless the head's losses take them.
+        """
+        known = (labels >= 0) & (labels < self.num_classes)
+        if self.ignore_index is not None:
+            known |= labels == self.ignore_index
+        refused = '' if known.all() else self._losses_say(labels)
+        if refused is None or known.all():
+            return
+        wrong = torch.unique(labels[~known]).tolist()
+        shown = ', '.join(map(str, wrong[:5])) + (' ...' if len(wrong) > 5 else '')
+        ignored = '' if self.ignore_index is None else f', or {self.ignore_index}, which is ignored'
+        raise ValueError(
+            f'it has the labels {shown}; with {self.argument}={self.num_classes} they must be 0 to '
+            f'{self.num_classes - 1}{ignored}{refused}'
+        )
+
+    def _losses_say(self, labels: Tensor) -> str | None:
+        """Why the head's losses do not take some labels, for a message; None if they do."""
+        if self.loss is None:
+            return ''
+        logits = torch.zeros(1, self.channels, *labels.shape[-2:])
+        labels = labels.reshape(1, *labels.shape[-2:]).cpu().long()
+        try:
+            for loss in self.loss if isinstance(self.loss, nn.ModuleList) else [self.loss]:
+                copy.deepcopy(loss).cpu()(logits, labels, ignore_index=self.ignore_index)
+        except Exception as error:
+            return f' ({type(loss).__name__}: {error})'
+        return None
+
+
+@dataclass
+class DatasetValidator:
+    """Validates one data set after the other.
+
+    Certain to fail: no sample; a file that is missing and that the pipeline reads; a sample that the
+    pipeline cannot read; labels of several channels, of another size than the image as loaded, or
+    without an output of the network. Warned about: labels that only ever are 0 or ignored, far fewer
+    classes than outputs, images with an orientation that their labels may not follow.
+
+    Args:
+        outputs (Outputs, optional): What labels are compared with. Default: None, they are not.
+        warn (Callable[[str], None]): Called with each warning, once. Default: print.
+        samples (int): How many samples of each data set to read, evenly spread over it. Default: 8.
+
+    Attributes:
+        report (list[str]): For each data set what was looked at.
+    """
+
+    outputs: Outputs | None = None
+    warn: Callable[[str], None] = print
+    samples: int = SAMPLES
+    report: list[str] = field(default_factory=list)
+    _warned: set[str] = field(default_factory=set, repr=False)
+
+    def __call__(self, name: str, dataset: Dataset) -> None:
+        """Validate a data set, with the data sets that it wraps.
+
+        Args:
+            name (str): What messages call it.
+            dataset (Dataset): The data set, built.
+
+        Raises:
+            DatasetError: With the first thing that is certain to fail.
+        """
+        leaves = list(unwrap(dataset))
+        for number, leaf in enumerate(leaves):
+            title = f'{name}, {type(leaf).__name__}' + (f' {number}' if len(leaves) > 1 else '')
+            with unchanged_random_state():
+                self._validate(title, leaf)
+        if leaves[0] is not dataset and len(dataset):
+            with unchanged_random_state():
+                _read(name, dataset, 0)
+
+    def _validate(self, name: str, dataset: Dataset) -> None:
+        count = len(dataset)
+        if not count:
+            help_ = dataset_help(type(dataset).__name__, getattr(dataset, 'data_root', None))
+            raise DatasetError(f'{name} has no sample. {help_}')
+        if hasattr(dataset, 'get_data_info'):
+            self._check_all(name, dataset, count)
+        indices = sorted({round(i) for i in np.linspace(0, count - 1, self.samples)})
+        values: set[int] = set()
+        for index in indices:
+            values |= self._check_sample(name, dataset, index)
+        self._check_values(name, dataset, values, len(indices))
+        self.report.append(f'{name}: files of {count} samples, {len(indices)} of them read')
+
+    def _check_all(self, name: str, dataset: Dataset, count: int) -> None:
+        """Whether each sample's files exist, and its class, where the data set knows it."""
+        missing: dict[str, list[int]] = {}
+        known: dict[str, set[str]] = {}
+        described = f'Looking for the files of {name}'
+        for index in track(range(count), described, transient=True, disable=count < 20000):
+            info = dataset.get_data_info(index)
+            for key, path in _paths(info).items():
+                folder, file = os.path.split(os.fspath(path))
+                if folder not in known:
+                    known[folder] = (
+                        set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set()
+                    )
+                if file not in known[folder]:
+                    missing.setdefault(key, []).append(index)
+            label = info.get('gt_label') if isinstance(info, dict) else None
+            if (
+                self.outputs
+                and isinstance(label, (int, np.integer))
+                and label >= self.outputs.num_classes
+            ):
+                raise DatasetError(
+                    f'{name}, {sample_name(dataset, index)}: is of class {label}; with '
+                    f'{self.outputs.argument}={self.outputs.num_classes} classes go from 0 to '
+                    f'{self.outputs.num_classes - 1}'
+                )
+        for key, indices in missing.items():
+            # Only the pipeline knows which files it reads, and from where.
+            try:
+                _run(dataset, indices[0])
+            except Exception as error:
+                help_ = dataset_help(type(dataset).__name__, getattr(dataset, 'data_root', None))
+                raise DatasetError(
+                    f'{name}: {key} of {len(indices)} of {count} samples does not exist; the first is '
+                    f'{sample_name(dataset, indices[0])}: {error}. {help_}'
+                ) from error
+
+    def _check_sample(self, name: str, dataset: Dataset, index: int) -> set[int]:
+        """Read a sample and look at what comes out; the values of its labels."""
+        sample, loaded = _read(name, dataset, index)
+        title = f'{name}, {sample_name(dataset, index)}'
+        image, labels = loaded.get('img'), loaded.get('gt_seg_map')
+        paths = _paths(dataset.get_data_info(index)) if hasattr(dataset, 'get_data_info') else {}
+        if labels is not None and labels.ndim > 2:
+            raise DatasetError(
+                f'{title}: the label map has {labels.shape[2]} channels (shape {labels.shape}); it '
+                'must have one, whose values are class numbers'
+            )
+        if image is not None and labels is not None:
+            self._check_sizes(title, image, labels, paths.get('img_path'), sample)
+        packed = sample.get('data_samples') if isinstance(sample, dict) else None
+        values: set[int] = set()
+        for key in ('gt_sem_seg', 'gt_label'):
+            found = getattr(packed, key, None)
+            found = getattr(found, 'data', found)
+            if self.outputs is None or not isinstance(found, Tensor) or found.is_floating_point():
+                continue
+            try:
+                self.outputs.check(found)
+            except ValueError as error:
+                raise DatasetError(f'{title}: {error}') from error
+            if key == 'gt_sem_seg':
+                values |= set(torch.unique(found).tolist())
+        return values
+
+    def _check_sizes(
+        self, title: str, image: np.ndarray, labels: np.ndarray, path: str | None, sample: Any
+    ) -> None:
+        """Whether labels fit an image as both were loaded."""
+        size, labelled = image.shape[:2], labels.shape[:2]
+        turned = _orientation(path, image)
+        if size == labelled:
+            # 5 and more turn by a quarter: of photographs that are no squares, the sizes would tell.
+            if turned in (2, 3, 4) or (turned > 4 and size[0] == size[1]):
+                self._warn_once(
+                    f'{title}: the photograph has the EXIF orientation {turned}, which its loader '
+                    'applies. Labels that were drawn on the pixels as stored do not fit it; '
+                    "imdecode with color_type='color_ignore_orientation' would not apply it"
+                )
+            return
+        # Labels of a lower resolution that the pipeline brings to the image's size are no fault.
+        data = sample.get('data_samples') if isinstance(sample, dict) else None
+        gt = getattr(getattr(data, 'gt_sem_seg', None), 'data', None)
+        inputs = sample.get('inputs') if isinstance(sample, dict) else None
+        scaled = np.isclose(size[0] * labelled[1], size[1] * labelled[0], rtol=0.02)
+        packed = isinstance(gt, Tensor) and isinstance(inputs, Tensor)
+        if scaled and packed and gt.shape[-2:] == inputs.shape[-2:]:
+            return
+        reason = ''
+        if turned > 4 and size == labelled[::-1]:
+            reason = (
+                f'; its loader applies the EXIF orientation {turned}, which the labels do not follow'
+            )
+        raise DatasetError(
+            f'{title}: image and labels must be of one size, but as loaded the image has '
+            f'{size[0]}x{size[1]} pixels and the labels {labelled[0]}x{labelled[1]}{reason}'
+        )
+
+    def _check_values(self, name: str, dataset: Dataset, values: set[int], read: int) -> None:
+        """Warn about labels and classes that are likely a mistake."""
+        if self.outputs is None:
+            return
+        ignored = self.outputs.ignore_index
+        if ignored in values and values <= {0, ignored}:
+            self._warn_once(
+                f'{name}: the labels of the {read} samples read are 0 and {ignored} only, and '
+                f'{ignored} is ignored: nothing but class 0 would be learned. In masks of 0 and 255 '
+                'the 255 must become 1'
+            )
+        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        if classes and 2 * len(classes) <= self.outputs.num_classes:
+            self._warn_once(
+                f'{name} has {len(classes)} classes, and {self.outputs.argument} is '
+                f'{self.outputs.num_classes}'
+            )
+
+    def _warn_once(self, text: str) -> None:
+        kind = text.partition(':')[2] or text
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self.warn(text)
+
+
+def unwrap(dataset: Dataset) -> Iterator[Dataset]:
+    """The data sets that a data set wraps (``.dataset``, ``.datasets``), themselves unwrapped."""
+    attributes = vars(dataset) if hasattr(dataset, '__dict__') else {}
+    inner = attributes.get('dataset', attributes.get('datasets', attributes.get('_dataset')))
+    if not isinstance(inner, Dataset) and not (isinstance(inner, Sequence) and inner):
+        yield dataset
+        return
+    for one in inner if isinstance(inner, Sequence) else [inner]:
+        yield from unwrap(one)
+
+
+def check_class_folders(splits: dict[str, Sequence[Dataset]], warn: Callable[[str], None]) -> None:
+    """Whether class folders have the same numbers in all splits.
+
+    Args:
+        splits (dict[str, Sequence[Dataset]]): Unwrapped data sets, by split.
+        warn (Callable[[str], None]): Called with what is likely a mistake.
+
+    Raises:
+        DatasetError: If a folder of one name is numbered differently.
+    """
+    seen: dict[str, tuple[str, int]] = {}
+    for split, datasets in splits.items():
+        for dataset in datasets:
+            numbers = getattr(dataset, 'folder_to_idx', None) or {}
+            hidden = sorted(name for name in numbers if name.startswith('.'))
+            if hidden:
+                warn(f'{split} data: the folders {hidden} are taken for classes')
+            for name, number in numbers.items():
+                other, before = seen.setdefault(name, (split, number))
+                if before != number:
+                    raise DatasetError(
+                        f'the class folder {name!r} is class {before} in {other} data and class '
+                        f'{number} in {split} data, as folders are numbered in order: both need the '
+                        'same folders (empty ones for classes without images)'
+                    )
+
+
+def _read(name: str, dataset: Dataset, index: int) -> tuple[Any, dict[str, np.ndarray]]:
+    try:
+        return _run(dataset, index)
+    except Exception as error:
+        reason = f'{type(error).__name__}: {error}'
+        raise DatasetError(f'{name}, {sample_name(dataset, index)}: {reason}') from error
+
+
+def _run(dataset: Dataset, index: int) -> tuple[Any, dict[str, np.ndarray]]:
+    """A sample, and its image and label map as they were when first loaded.
+
+    The transforms of the data set's own pipeline run one after the other, as they do in training.
+    """
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
+    if not transforms or not hasattr(dataset, 'get_data_info'):
+        return dataset[index], {}
+    results = dataset.get_data_info(index)
+    loaded: dict[str, np.ndarray] = {}
+    for transform in transforms:
+        results = transform(results)
+        if not isinstance(results, dict):  # None: the pipeline passes the sample over
+            break
+        for key in ('img', 'gt_seg_map'):
+            if key not in loaded and isinstance(results.get(key), np.ndarray):
+                loaded[key] = results[key].copy()
+    return results, loaded
+
+
+def _orientation(path: str | None, image: np.ndarray) -> int:
+    """The EXIF orientation that was applied to an image when it was loaded; 1 for none."""
+    try:
+        with Image.open(path) as file:
+            orientation = file.getexif().get(ORIENTATION, 1)
+        if orientation == 1:
+            return 1
+        stored = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except Exception:  # of a format that Pillow does not know there is nothing to say
+        return 1
+    return 1 if np.array_equal(stored, image) else orientation
+
+
+@contextmanager
+def unchanged_random_state() -> Iterator[None]:
+    """Within it random numbers may be drawn; afterwards the generators are as they were before."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002  the transforms draw from it
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002

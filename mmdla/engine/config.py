@@ -1,0 +1,127 @@
+"""Load a config: the command line that the tools share, and the parts of a config that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import os.path as osp
+from collections.abc import Mapping
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from ..io.checkpoint_files import load_for_mmengine
+from ..registry import check_library
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing share."""
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (work_dirs/CONFIG_NAME)')
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # Old launchers pass the rank as an argument.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='change settings of the config: key=value, key.subkey=value, key="[a,b]"',
+    )
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config that the arguments name, with ``--cfg-options`` applied.
+
+    The process then knows all of this project's classes by name, and mmengine loads checkpoints without
+    running code in them (:func:`mmdla.io.checkpoint_files.load_for_mmengine`).
+
+    Raises:
+        ImportError: If the library of the config's ``default_scope`` is not installed.
+    """
+    from .. import register_all_modules
+
+    register_all_modules()
+    CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_for_mmengine, force=True)
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if scope_of(cfg) != 'mmengine':
+        check_library(scope_of(cfg), f'{args.config}')
+    return cfg
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Load the config to train or test, with the shared arguments applied.
+
+    Raises:
+        FileNotFoundError: If the checkpoint to test does not exist.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args)
+    cfg.launcher = args.launcher
+    checkpoint = getattr(args, 'checkpoint', None)
+    if checkpoint is not None:
+        if '://' not in checkpoint and not osp.isfile(checkpoint):
+            raise FileNotFoundError(f'checkpoint {checkpoint!r}: there is no such file')
+        cfg.load_from = checkpoint
+    name = osp.splitext(osp.basename(args.config))[0]
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
+    return cfg
+
+
+def scope_of(cfg: Config) -> str:
+    """The registries' scope in which the names of a config are looked up, as mmengine's runner does."""
+    return cfg.get('default_scope') or 'mmengine'
+
+
+def type_name(cfg: Mapping) -> str:
+    """Name of the class that a config is of, without scope or module; '' if the config has no type.
+
+    In text configs ``type`` is a name, in pure Python ones a class.
+    """
+    kind = cfg.get('type', '')
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+
+
+def build_model(cfg: Config, part: ConfigDict | None = None) -> nn.Module:
+    """Build the model of a config without a runner. SyncBN, which needs a process group, becomes BN.
+
+    Args:
+        cfg (Config): The config.
+        part (ConfigDict, optional): What to build in place of the whole. Default: ``cfg.model``.
+    """
+    init_default_scope(scope_of(cfg))
+    return revert_sync_batchnorm(MODELS.build(part or cfg.model))
+
+
+def dataset_meta(cfg: Config, meta: Mapping) -> dict:
+    """Classes, palette and the like: a checkpoint's own, or else those of the test data's class.
+
+    Args:
+        cfg (Config): The config.
+        meta (Mapping): The checkpoint's ``meta``.
+    """
+    if meta.get('dataset_meta'):
+        # Older files write the names in capitals.
+        return {name.lower(): value for name, value in meta['dataset_meta'].items()}
+    if 'CLASSES' in meta:
+        return dict(classes=meta['CLASSES'])
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
+    if dataset is None:
+        return {}
+    with DATASETS.switch_scope_and_registry(scope_of(cfg)) as registry:
+        kind = dataset.type
+        kind = registry.get(kind) if isinstance(kind, str) else kind
+    return getattr(kind, 'METAINFO', {}) | (dataset.get('metainfo') or {})

@@ -1,0 +1,142 @@
+"""Runs that can be repeated: what is random about a sample follows from the seed and its position.
+
+A data loader's processes draw from generators of their own, whose states no checkpoint holds, so that a
+resumed run would see other crops than an uninterrupted one. Here every sample that is used has a
+position in the run, and the generators are seeded by it before the sample is read. Then neither the
+number of processes, nor how samples are spread over GPUs, nor an interruption changes what the network
+sees.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info
+from mmengine.registry import DATA_SAMPLERS
+from torch.utils.data import Dataset, Sampler
+
+from ..datasets.validation import DatasetError, build_dataset, sample_name
+
+
+def seed_all(*numbers: int) -> None:
+    """Seed Python, NumPy and PyTorch by some numbers, as a run's seed and an iteration's number.
+
+    Args:
+        *numbers (int): Not negative. Another order is another seed.
+    """
+    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  the transforms draw from it
+    torch.manual_seed(seed)
+
+
+class SampleIndex(int):
+    """Index of a sample that knows its position in the run.
+
+    Attributes:
+        position (tuple[int, int, int]): Seed of the sampler, epoch, number within the epoch, over all
+            processes.
+    """
+
+    position: tuple[int, int, int]
+
+    def __new__(cls, index: int, position: tuple[int, int, int] = (0, 0, 0)):
+        self = super().__new__(cls, index)
+        self.position = position
+        return self
+
+
+class SeededSampler(Sampler):
+    r"""A sampler's indices, each a :class:`SampleIndex`.
+
+    Process r of W takes every W-th index, and so its n-th one has the number :math:`n W + r`: that of
+    the same sample where one process takes them all.
+
+    Args:
+        sampler (dict | Sampler): The sampler, of mmengine's kind, or its config.
+        dataset (Dataset, optional): What a config is built with.
+        seed (int, optional): What a config is built with. Default: mmengine's choice.
+    """
+
+    def __init__(
+        self, sampler: dict | Sampler, dataset: Dataset | None = None, seed: int | None = None
+    ):
+        if isinstance(sampler, dict):
+            sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
+        self.sampler = sampler
+        self.seed = getattr(sampler, 'seed', None) or seed or 0
+        self.start = 0
+        if hasattr(sampler, 'skip'):  # mmengine asks whether it is there
+            self.skip = self._skip
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        rank, world_size = get_dist_info()
+        epoch = getattr(self.sampler, 'epoch', 0)
+        for n, index in zip(count(self.start), self.sampler):
+            yield SampleIndex(index, (self.seed, epoch, n * world_size + rank))
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __getattr__(self, name: str) -> Any:
+        # Batch samplers ask for the data set, hooks for `set_epoch`.
+        if name == 'sampler':
+            raise AttributeError(name)
+        return getattr(self.sampler, name)
+
+    def _skip(self, num_samples: int) -> None:
+        """Begin after so many indices of this process."""
+        self.sampler.skip(num_samples)
+        self.start = num_samples
+
+
+class SeededDataset(Dataset):
+    """A data set whose samples are read with the generators seeded by their position in the run.
+
+    A sample that cannot be read is named. In all else it is the data set that it wraps: its attributes
+    are read and set there.
+
+    Args:
+        dataset (dict | Dataset): The data set, or its config.
+
+    Raises:
+        DataFolderError, DatasetError: If it cannot be built, see
+            :func:`mmdla.datasets.validation.build_dataset`.
+    """
+
+    dataset: Dataset
+
+    def __init__(self, dataset: dict | Dataset):
+        built = build_dataset(dataset) if isinstance(dataset, dict) else dataset
+        self.__dict__['dataset'] = built
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        """A sample.
+
+        Raises:
+            DatasetError: If the data set cannot read it.
+        """
+        if isinstance(index, SampleIndex):
+            seed_all(*index.position)
+        try:
+            return self.dataset[int(index)]
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            raise DatasetError(f'{sample_name(self.dataset, int(index))}: {reason}') from error
+
+    def __getattr__(self, name: str) -> Any:
+        # Special methods are this class's own, and a copy that is being made has no data set yet.
+        if name == 'dataset' or name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.dataset, name, value)

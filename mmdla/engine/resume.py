@@ -1,0 +1,154 @@
+"""Resume a run: from which checkpoint, and whether its network is the config's."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+from torch import nn
+
+from ..checkpoints import state_dict_of
+from ..io.checkpoint_files import CheckpointError, read_checkpoint
+from ..utils.messages import print_rank0
+
+
+class WorkDirError(RuntimeError):
+    """The work folder holds another run, or none that can be resumed; the message says what to do."""
+
+
+def saved_checkpoints(cfg: Config) -> list[str]:
+    """The training checkpoints of a work folder, the one to resume from first.
+
+    That is the one in mmengine's own record, the file ``last_checkpoint``. The others, as
+    ``CheckpointHook`` names them (``out_dir``, ``filename_tmpl``), follow by time, the latest first.
+
+    Args:
+        cfg (Config): With ``work_dir`` set.
+    """
+    work_dir = Path(cfg.work_dir)
+    saving = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    folders = [work_dir]
+    if saving.get('out_dir') and '://' not in str(saving['out_dir']):
+        folders.append(Path(saving['out_dir'], work_dir.name))
+    names = (
+        [saving['filename_tmpl']] if saving.get('filename_tmpl') else ['epoch_{}.pth', 'iter_{}.pth']
+    )
+    patterns = [re.sub(r'\{.*?\}', '*', name) for name in names]
+    found = {path for folder in folders for pattern in patterns for path in folder.glob(pattern)}
+    others = [str(p) for p in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)]
+    recorded = find_latest_checkpoint(cfg.work_dir) if (work_dir / 'last_checkpoint').exists() else None
+    if not recorded:
+        return others
+    # The folder may have been moved, or the record be relative to another current folder.
+    places = [recorded, *(str(folder / Path(recorded).name) for folder in folders)]
+    first = next((p for p in places if '://' in p or Path(p).is_file()), None)
+    if first is None:
+        print_rank0(f'{work_dir / "last_checkpoint"} names {recorded}, which does not exist.')
+        return others
+    return [first, *(p for p in others if p != first)]
+
+
+def prepare_work_dir(cfg: Config) -> dict | None:
+    """Find the checkpoint to resume from, or see that the work folder holds no other run.
+
+    A run resumes with ``cfg.resume``, which may also be the path of a checkpoint, and where
+    ``torchrun`` has restarted its processes. Then ``cfg.load_from`` becomes the checkpoint, and its seed is that of
+    the run. A ``cfg.load_from`` that was given is resumed from if it is one of the work folder's
+    checkpoints, or if that folder has none and it holds an optimizer's state. If there is no checkpoint
+    at all, the run begins.
+
+    Args:
+        cfg (Config): Changed in place; ``work_dir`` is set.
+
+    Returns:
+        dict | None: The checkpoint, if the run resumes from one that can be read here.
+
+    Raises:
+        WorkDirError: If the work folder holds checkpoints and the run is not to resume, or none of them
+            can be read.
+        FileNotFoundError, CheckpointError: If a checkpoint that was named cannot be read.
+    """
+    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
+    resume, named = cfg.get('resume'), cfg.get('load_from')
+    saved = saved_checkpoints(cfg)
+    if not (resume or restarted):
+        if saved or (Path(cfg.work_dir) / 'last_checkpoint').exists():
+            raise WorkDirError(
+                f'--work-dir {cfg.work_dir} holds {Path(saved[0]).name if saved else "the record"} of '
+                'an earlier run, which would be overwritten: --resume continues that run, another '
+                '--work-dir begins a new one'
+            )
+        return None
+    if isinstance(resume, str) and not restarted:
+        path, checkpoint = resume, read_checkpoint(resume, plain_only=True)
+    elif named and not restarted and os.path.realpath(named) in map(os.path.realpath, saved):
+        path, checkpoint = named, read_checkpoint(named, plain_only=True)
+    else:
+        path, checkpoint = _first_readable(saved, cfg.work_dir)
+    if path is None and named and '://' not in named:
+        checkpoint = read_checkpoint(named)
+        if 'optimizer' in checkpoint:
+            path, checkpoint = named, read_checkpoint(named, plain_only=True)
+    cfg.resume = path is not None
+    if path is None:
+        print_rank0(f'There is no checkpoint in {cfg.work_dir}: the run begins.')
+        return None
+    cfg.load_from = path
+    meta = (checkpoint or {}).get('meta')
+    if isinstance(meta, Mapping) and meta.get('seed') is not None:
+        cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': meta['seed']}
+    return checkpoint
+
+
+def _first_readable(saved: list[str], work_dir: str) -> tuple[str | None, dict | None]:
+    """The first checkpoint that can be read, and its content.
+
+    Raises:
+        WorkDirError: If there are checkpoints and none can be read.
+    """
+    first: Exception | None = None
+    for path in saved:
+        if '://' in path:  # mmengine knows the storage
+            return path, None
+        try:
+            return path, read_checkpoint(path, plain_only=True)
+        except CheckpointError as error:
+            print_rank0(f'Cannot resume from {path}: {error}')
+            first = first or error
+    if first is not None:
+        raise WorkDirError(
+            f'--resume: no checkpoint in {work_dir} can be read ({first}); another --work-dir begins a '
+            'new run'
+        ) from first
+    return None, None
+
+
+def check_same_network(model: nn.Module, checkpoint: Mapping, path: str) -> None:
+    """Whether the weights in a checkpoint are those of a model, by names and shapes.
+
+    Args:
+        model (nn.Module): The model, not wrapped.
+        checkpoint (Mapping): What the file holds.
+        path (str): Its name, for the message.
+
+    Raises:
+        WorkDirError: If they are another network's.
+    """
+    own, saved = (
+        {name.removeprefix('module.'): tuple(value.shape) for name, value in weights.items()}
+        for weights in (model.state_dict(), state_dict_of(checkpoint))
+    )
+    differing = sorted({name for name, _ in own.items() ^ saved.items()})
+    if differing:
+        shown = ', '.join(
+            f'{n} {saved.get(n, "(none)")} -> {own.get(n, "(none)")}' for n in differing[:3]
+        )
+        raise WorkDirError(
+            f'--resume: {path} is of another network than the config; {len(differing)} weights differ '
+            f'(checkpoint -> config: {shown}, ...). The config that it was trained with resumes it, '
+            'another --work-dir begins a new run'
+        )
