@@ -24,7 +24,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .folders import DataFolderError, dataset_help
+from .folders import KNOWN, DataFolderError, dataset_help
 
 SAMPLES = 8
 ORIENTATION = 0x0112  # EXIF
@@ -55,8 +55,13 @@ def build_dataset(cfg: dict) -> Dataset:
         name = _name(cfg)
         reason = _lists_nothing(cfg) or f'{type(error).__name__}: {error}'
         raise DatasetError(
-            f'{name} cannot be built: {reason}. {dataset_help(name, cfg.get("data_root"))}'
+            f'{name} cannot be built: {reason}{_advice(name, cfg.get("data_root"))}'
         ) from error
+
+
+def _advice(name: str, data_root: str | None) -> str:
+    """How to get a data set that is known; '' for any other."""
+    return f'. {dataset_help(name, data_root)}' if name in KNOWN else ''
 
 
 def _name(cfg: dict) -> str:
@@ -215,8 +220,8 @@ class DatasetValidator:
     def _validate(self, name: str, dataset: Dataset) -> None:
         count = len(dataset)
         if not count:
-            help_ = dataset_help(type(dataset).__name__, getattr(dataset, 'data_root', None))
-            raise DatasetError(f'{name} has no sample. {help_}')
+            advice = _advice(type(dataset).__name__, getattr(dataset, 'data_root', None))
+            raise DatasetError(f'{name} has no sample{advice}')
         if hasattr(dataset, 'get_data_info'):
             self._check_all(name, dataset, count)
         indices = sorted({round(i) for i in np.linspace(0, count - 1, self.samples)})
@@ -242,25 +247,21 @@ class DatasetValidator:
                 if file not in known[folder]:
                     missing.setdefault(key, []).append(index)
             label = info.get('gt_label') if isinstance(info, dict) else None
-            if (
-                self.outputs
-                and isinstance(label, (int, np.integer))
-                and label >= self.outputs.num_classes
-            ):
+            classes = self.outputs.num_classes if self.outputs else np.inf
+            if isinstance(label, (int, np.integer)) and label >= classes:
                 raise DatasetError(
-                    f'{name}, {sample_name(dataset, index)}: is of class {label}; with '
-                    f'{self.outputs.argument}={self.outputs.num_classes} classes go from 0 to '
-                    f'{self.outputs.num_classes - 1}'
+                    f'{name}, {sample_name(dataset, index)}: it is of class {label}; with '
+                    f'{self.outputs.argument}={classes} classes go from 0 to {classes - 1}'
                 )
         for key, indices in missing.items():
             # Only the pipeline knows which files it reads, and from where.
             try:
                 _run(dataset, indices[0])
             except Exception as error:
-                help_ = dataset_help(type(dataset).__name__, getattr(dataset, 'data_root', None))
+                advice = _advice(type(dataset).__name__, getattr(dataset, 'data_root', None))
                 raise DatasetError(
                     f'{name}: {key} of {len(indices)} of {count} samples does not exist; the first is '
-                    f'{sample_name(dataset, indices[0])}: {error}. {help_}'
+                    f'{sample_name(dataset, indices[0])}: {error}{advice}'
                 ) from error
 
     def _check_sample(self, name: str, dataset: Dataset, index: int) -> set[int]:
@@ -416,7 +417,9 @@ def _run(dataset: Dataset, index: int) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def _orientation(path: str | None, image: np.ndarray) -> int:
-    """The EXIF orientation that was applied to an image when it was loaded; 1 for none."""
+    """The EXIF orientation that was applied to a photograph when it was loaded; 1 for none."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        return 1
     try:
         with Image.open(path) as file:
             orientation = file.getexif().get(ORIENTATION, 1)

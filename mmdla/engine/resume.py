@@ -56,10 +56,10 @@ def prepare_work_dir(cfg: Config) -> dict | None:
     """Find the checkpoint to resume from, or see that the work folder holds no other run.
 
     A run resumes with ``cfg.resume``, which may also be the path of a checkpoint, and where
-    ``torchrun`` has restarted its processes. Then ``cfg.load_from`` becomes the checkpoint, and its seed is that of
-    the run. A ``cfg.load_from`` that was given is resumed from if it is one of the work folder's
-    checkpoints, or if that folder has none and it holds an optimizer's state. If there is no checkpoint
-    at all, the run begins.
+    ``torchrun`` has restarted its processes. Then ``cfg.load_from`` becomes the checkpoint, and its
+    seed is that of the run. A ``cfg.load_from`` that was given is resumed from if it is one of the work
+    folder's checkpoints, or if that folder has none and it holds an optimizer's state. If there is no
+    checkpoint at all, the run begins.
 
     Args:
         cfg (Config): Changed in place; ``work_dir`` is set.
