@@ -232,14 +232,11 @@ def forget_runs() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left(monkeypatch):
+def _nothing_left():
     """A test finds no default scope that one before it left, and no logger that writes to its output.
 
-    Nor does it find loading forbidden that the tools forbid for the whole of their process.
+    Nor does mmengine load checkpoints as the tools have it do.
     """
-    # Set and taken away again, so that it is as it was when the test ends.
-    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '')
-    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
     from mmengine.runner import CheckpointLoader
 
     loaders = dict(CheckpointLoader._schemes)

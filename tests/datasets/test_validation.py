@@ -366,7 +366,7 @@ def test_wrapped_data_sets_are_each_validated(root):
     broken.pipeline.transforms.pop(1)
     broken.pipeline.transforms.insert(1, lambda results: 1 / 0)
     refused(
-        RepeatDataset(ConcatDataset([good, broken]), 2),
+        ConcatDataset([good, broken]),
         'BaseSegDataset 1',
         'sample 0',
         'ZeroDivisionError',

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 
 import numpy as np
 import pytest
@@ -14,14 +12,13 @@ pytest.importorskip('mmseg')
 from conftest import ROOT, small_run
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
-from mmengine.registry import HOOKS, MODELS, init_default_scope
-from mmengine.runner import Runner
+from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
 from mmengine.structures import PixelData
 
 import mmdla  # noqa: F401
-from mmdla.engine.faults import FaultError
-from mmdla.engine.hooks import FiniteLossHook, WholeFilesBackend
-from mmdla.engine.samples import SampleError
+from mmdla.datasets.validation import DatasetError
+from mmdla.engine.hooks import AtomicFileBackend, DatasetValidationHook, FiniteLossHook
+from mmdla.engine.runner import ReproducibleRunner
 
 DEMO = ROOT / 'configs/dla34_demo.py'
 ALONE = ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
@@ -46,23 +43,6 @@ def saved(folder) -> list[str]:
     return sorted(p.name for p in folder.glob('*.pth*'))
 
 
-def test_a_killed_loader_process(train, tmp_path, monkeypatch):
-    look = FiniteLossHook.after_train_iter
-
-    def look_and_kill(self, runner, *args, **kwargs):
-        look(self, runner, *args, **kwargs)
-        if runner.iter == 2:
-            for process in multiprocessing.active_children():
-                os.kill(process.pid, signal.SIGKILL)
-
-    monkeypatch.setattr(FiniteLossHook, 'after_train_iter', look_and_kill)
-    with pytest.raises(
-        FaultError, match=r'process that loads data.*num_workers \(now 1\).*iter_2\.pth is kept'
-    ):
-        train(*small_run(40))
-    assert 'iter_2.pth' in saved(tmp_path)
-
-
 def test_a_loss_that_is_no_number(train, tmp_path):
     """Of a learning rate that is too high; it ends the run before weights of it are saved."""
     with pytest.raises(
@@ -76,21 +56,44 @@ def test_a_loss_that_is_no_number(train, tmp_path):
         assert all(torch.isfinite(v).all() for v in weights.values())
 
 
-def test_one_value_a_channel(train, tmp_path):
-    small = [f'{s}_dataloader.dataset.image_size=(32,32)' for s in ('train', 'val', 'test')]
-    roots = [f'{s}_dataloader.dataset.data_root={tmp_path / "tiny"}' for s in ('train', 'val', 'test')]
-    pattern = r'\[1, 256, 1, 1\], from train_dataloader\.batch_size=1.*model\.backbone\.norm_eval=True.*No checkpoint'
-    with pytest.raises(FaultError, match=pattern):
-        train(*small_run(4), *ALONE, *small, *roots, 'train_dataloader.batch_size=1')
-
-
-def test_a_bad_label_of_a_loader_process_ends_training(train, streets, tmp_path):
-    """The sentence of another process comes through."""
+def test_data_are_validated_before_training(train, tmp_path):
     with pytest.raises(
-        SampleError, match=r'gtFine/train/.*has the labels .*num_classes=2 they must be 0 to 1'
+        DatasetError, match=r'gtFine/train/.*has the labels .*num_classes=2 they must be 0 to 1'
     ):
         train(*small_run(4), 'model.decode_head.num_classes=2')
     assert saved(tmp_path) == []
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert "dict(type='mmdla.DatasetValidationHook')" in log, 'it stands in the config that is saved'
+
+
+def test_validation_can_be_switched_off(train, tmp_path):
+    """Then PyTorch tells of the label, in its own terms."""
+    with pytest.raises(Exception, match='out of bounds'):
+        train(*small_run(4), *ALONE, 'model.decode_head.num_classes=2', 'validate_data=False')
+
+
+def test_a_file_that_is_damaged_meanwhile_is_named(train, streets, tmp_path, monkeypatch):
+    """Met while training, in another process: the decoder's reason, and the files' names."""
+    spoiled = sorted((streets / 'leftImg8bit/train').rglob('*.png'))
+    before = [path.read_bytes() for path in spoiled]
+    monkeypatch.setattr(
+        DatasetValidationHook, 'before_run', lambda *_: [p.write_bytes(b'GIF89a') for p in spoiled]
+    )
+    try:
+        with pytest.raises(
+            DatasetError, match=r"sample \d+ \(img_path='.*leftImg8bit/train/.*\.png'.*failed to load"
+        ):
+            train(*small_run(4))
+    finally:
+        for path, content in zip(spoiled, before):
+            path.write_bytes(content)
+    assert saved(tmp_path) == []
+
+
+def test_the_loss_is_looked_at_without_a_warning(recwarn):
+    loss = (torch.ones(2, requires_grad=True) * 2).sum()
+    FiniteLossHook().after_train_iter(None, 0, outputs=dict(loss=loss, other=1.0))
+    assert not recwarn.list
 
 
 LOSSES = [
@@ -139,7 +142,7 @@ def test_boundary_losses_of_an_image_without_labels(kind):
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / 'iter_2.pth'
-    backend = WholeFilesBackend()
+    backend = AtomicFileBackend()
     backend.put(b'good', path)
 
     def full(fd):
@@ -169,7 +172,9 @@ def hook(tmp_path):
     from mmengine.runner import save_checkpoint
 
     def make(**kwargs):
-        hook = HOOKS.build(dict(type='mmdla.WholeCheckpointHook', by_epoch=False, interval=1, **kwargs))
+        hook = HOOKS.build(
+            dict(type='mmdla.AtomicCheckpointHook', by_epoch=False, interval=1, **kwargs)
+        )
 
         def save(out_dir, filename, *args, backend_args=None, **more):
             if runner.break_at == filename:
@@ -229,30 +234,79 @@ def test_weights_that_are_no_numbers_are_not_saved(hook, tmp_path):
 
 
 def test_other_storages_are_left_alone(tmp_path):
-    hook = HOOKS.build(dict(type='mmdla.WholeCheckpointHook', backend_args=dict(backend='local')))
+    hook = HOOKS.build(dict(type='mmdla.AtomicCheckpointHook', backend_args=dict(backend='local')))
     assert isinstance(hook, CheckpointHook)
     assert hook.backend_args == dict(backend='local')
 
 
-def test_tools_take_mmengines_hooks_place_and_no_others(tmp_path):
+def test_tools_take_mmengines_hooks_place_and_no_others():
     """What a config says of its checkpoints stays; a hook of its own kind, or none, too."""
-    from mmdla.engine.hooks import SeedIterationsHook, WholeCheckpointHook
-    from mmdla.engine.runner import Steady
+    from mmdla.engine.runner import add_hooks
 
-    class Own(CheckpointHook):
-        pass
+    def changed(**settings) -> Config:
+        cfg = Config(settings)
+        add_hooks(cfg, train=True)
+        add_hooks(cfg, train=True)
+        return cfg
 
-    class Registering(Steady, Runner):
-        def __init__(self):
-            self._hooks = []
+    for kind in ('CheckpointHook', CheckpointHook):
+        cfg = changed(default_hooks=dict(checkpoint=dict(type=kind, interval=7)))
+        assert cfg.default_hooks.checkpoint == dict(type='mmdla.AtomicCheckpointHook', interval=7)
+    assert changed().default_hooks.checkpoint.type == 'mmdla.AtomicCheckpointHook'
+    for own in (dict(type='Own'), None):
+        assert changed(default_hooks=dict(checkpoint=own)).default_hooks.checkpoint == own
+    hooks = ['SeedIterationsHook', 'FiniteLossHook', 'DatasetValidationHook']
+    cfg = changed(custom_hooks=[dict(type='EMAHook'), dict(type='FiniteLossHook')])
+    assert [h.type.rpartition('.')[2] for h in cfg.custom_hooks] == [
+        'EMAHook',
+        'FiniteLossHook',
+        hooks[0],
+        hooks[2],
+    ]
+    assert [h.type for h in changed(validate_data=False).custom_hooks] == [
+        f'mmdla.{h}' for h in hooks[:2]
+    ]
+    test = Config(dict(custom_hooks=None))
+    add_hooks(test, train=False)
+    assert test.custom_hooks == [dict(type='mmdla.DatasetValidationHook')]
+    assert 'default_hooks' not in test
 
-    def kinds(checkpoint):
-        runner = Registering()
-        runner.register_hooks(dict(checkpoint=checkpoint))
-        return {type(h): h for h in runner._hooks}
 
-    found = kinds(dict(type='CheckpointHook', interval=7, by_epoch=False))
-    assert found[WholeCheckpointHook].interval == 7
-    assert {SeedIterationsHook, FiniteLossHook} <= found.keys()
-    assert Own in kinds(Own())
-    assert not any(issubclass(k, CheckpointHook) for k in kinds(None))
+def test_loops_that_would_never_train_are_refused():
+    class Some(torch.utils.data.Dataset):
+        metainfo = {}
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return dict(inputs=torch.zeros(3, 8, 8))
+
+    DATASETS.register_module('Some', module=Some, force=True)
+
+    def build(loop, sampler, **loader):
+        cfg = dict(dataset=dict(type='Some'), sampler=dict(type=sampler), num_workers=0, **loader)
+        runner = ReproducibleRunner(
+            torch.nn.Linear(1, 1), work_dir='unused', train_dataloader=cfg, train_cfg=loop,
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=1)), experiment_name='loops', log_level='ERROR',
+        )  # fmt: skip
+        return runner.build_train_loop(loop).dataloader
+
+    epochs, iters = dict(by_epoch=True, max_epochs=1), dict(by_epoch=False, max_iters=4)
+    with pytest.raises(
+        ValueError, match=r'train_dataloader\.sampler is an InfiniteSampler.*never ends'
+    ):
+        build(epochs, 'InfiniteSampler', batch_size=2)
+    for loop in (epochs, iters):
+        with pytest.raises(
+            ValueError, match=r'no batch: 3 samples are fewer than batch_size=4.*drop_last'
+        ):
+            build(loop, 'DefaultSampler', batch_size=4, drop_last=True)
+    assert len(build(epochs, 'DefaultSampler', batch_size=4)) == 1
+    assert (
+        next(iter(build(iters, 'InfiniteSampler', batch_size=4, drop_last=True)))['inputs'].__len__()
+        == 4
+    )
+    # Settings of loader processes are no fault where there are none.
+    loader = build(epochs, 'DefaultSampler', batch_size=2, persistent_workers=True, prefetch_factor=2)
+    assert (loader.num_workers, loader.persistent_workers) == (0, False)
