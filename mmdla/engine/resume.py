@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -115,7 +116,9 @@ def _first_readable(saved: list[str], work_dir: str) -> tuple[str | None, dict |
         if '://' in path:  # mmengine knows the storage
             return path, None
         try:
-            return path, read_checkpoint(path, plain_only=True)
+            checkpoint = read_checkpoint(path, plain_only=True)
+            _check_sums(path)
+            return path, checkpoint
         except CheckpointError as error:
             print_rank0(f'Cannot resume from {path}: {error}')
             first = first or error
@@ -125,6 +128,19 @@ def _first_readable(saved: list[str], work_dir: str) -> tuple[str | None, dict |
             'new run'
         ) from first
     return None, None
+
+
+def _check_sums(path: str) -> None:
+    """Compare a checkpoint with the checksums in it, which PyTorch writes and does not look at.
+
+    Raises:
+        CheckpointError: If they differ.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+        if wrong:
+            raise CheckpointError(f'checkpoint {path!r}: {wrong} in it does not match its checksum')
 
 
 def check_same_network(model: nn.Module, checkpoint: Mapping, path: str) -> None:
