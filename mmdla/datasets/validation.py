@@ -369,9 +369,9 @@ def check_class_folders(splits: dict[str, Sequence[Dataset]], warn: Callable[[st
         warn (Callable[[str], None]): Called with what is likely a mistake.
 
     Raises:
-        DatasetError: If a folder of one name is numbered differently.
+        DatasetError: If a folder has another number in one of them, or a number another folder.
     """
-    seen: dict[str, tuple[str, int]] = {}
+    seen: dict[str | int, tuple[str, int, str]] = {}
     for split, datasets in splits.items():
         for dataset in datasets:
             numbers = getattr(dataset, 'folder_to_idx', None) or {}
@@ -379,13 +379,14 @@ def check_class_folders(splits: dict[str, Sequence[Dataset]], warn: Callable[[st
             if hidden:
                 warn(f'{split} data: the folders {hidden} are taken for classes')
             for name, number in numbers.items():
-                other, before = seen.setdefault(name, (split, number))
-                if before != number:
-                    raise DatasetError(
-                        f'the class folder {name!r} is class {before} in {other} data and class '
-                        f'{number} in {split} data, as folders are numbered in order: both need the '
-                        'same folders (empty ones for classes without images)'
-                    )
+                for key in (name, number):
+                    before = seen.setdefault(key, (name, number, split))
+                    if before[:2] != (name, number):
+                        raise DatasetError(
+                            f'the class folder {before[0]!r} is class {before[1]} in {before[2]} data, '
+                            f'and {name!r} is class {number} in {split} data: folders are numbered in '
+                            'order, so both need the same ones (empty ones for classes without images)'
+                        )
 
 
 def _read(name: str, dataset: Dataset, index: int) -> tuple[Any, dict[str, np.ndarray]]:

@@ -289,9 +289,13 @@ def test_class_folders_need_the_same_numbers(tmp_path):
     told = []
     train, val = class_folders(tmp_path / 'train', 'abd'), class_folders(tmp_path / 'val', 'acd')
     with pytest.raises(
-        DatasetError, match="class folder 'b' is class 1 in train data and class 0 in val data"
+        DatasetError, match=r"'b' is class 1 in train data, and 'b' is class 0 in val data"
     ):
         check_class_folders(dict(train=[train], val=[class_folders(tmp_path / 'v', 'bd')]), told.append)
+    with pytest.raises(
+        DatasetError, match=r"'b' is class 1 in train data, and 'c' is class 1 in val data"
+    ):
+        check_class_folders(dict(train=[train], val=[val]), told.append)
     check_class_folders(dict(train=[train], val=[class_folders(tmp_path / 'w', 'ab')]), told.append)
     check_class_folders(dict(val=[val]), told.append)
     assert not told, 'a part of the classes, numbered alike, is no fault'
