@@ -18,7 +18,7 @@ from mmdla.apis import BoundaryInferencer
 from mmdla.apis.boundary_inferencer import name_images, overlay
 from mmdla.checkpoints import CheckpointError
 from mmdla.engine.setup import build_model
-from mmdla.utils.boundaries import read_boundary_map
+from mmdla.io.boundary_files import read_boundary_map
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/dla34-8s_bsds500.py'

@@ -28,7 +28,7 @@ from mmdla.deploy.exporting import ExportError, Graph, export, load, task_of
 from mmdla.engine.setup import build_model
 from mmdla.models import DLA, DRN
 from mmdla.models.layers import aggregation, upsampling
-from mmdla.utils.boundaries import boundary_probability
+from mmdla.utils.predictions import boundary_probability
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD, EVEN = (65, 97), (64, 96)
