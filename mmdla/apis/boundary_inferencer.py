@@ -183,7 +183,7 @@ class BoundaryInferencer(SegInferencer):
         key = 'tta_pipeline' if self.tta else 'test_pipeline'
         steps = cfg.get('tta_pipeline') if self.tta else cfg.test_dataloader.dataset.pipeline
         if not steps or not _kind(steps[0]).startswith('Load'):
-            raise ValueError(f'{key}: must begin with what loads the image, as LoadImageFromFile does')
+            raise ValueError(f'{key}: must begin with a transform that loads the image')
         load = dict(steps[0])
         if _kind(load) == 'LoadImageFromFile':
             load['type'] = 'InferencerLoader'  # which takes arrays, too
@@ -244,11 +244,11 @@ def name_images(inputs: Image | list[Image]) -> dict[str, Path | np.ndarray]:
     alike: dict[str, list[int]] = {}
     for index, (name, _) in enumerate(found):
         alike.setdefault(name, []).append(index)
-    for indices in alike.values():
+    for name, indices in alike.items():
         files = [i for i in indices if isinstance(found[i][1], Path)]
         if len(indices) > 1:
-            for index, name in zip(files, _distinct([found[i][1] for i in files])):
-                found[index] = name, found[index][1]
+            for index, other in zip(files, _distinct(name, [found[i][1] for i in files])):
+                found[index] = other, found[index][1]
     named: dict[str, Path | np.ndarray] = {}
     for name, image in found:
         if name in named:
@@ -257,13 +257,17 @@ def name_images(inputs: Image | list[Image]) -> dict[str, Path | np.ndarray]:
     return named
 
 
-def _distinct(paths: list[Path]) -> list[str]:
-    """Names of files of one name: from where their folders differ, or else with suffix."""
-    paths = [Path(os.path.abspath(path)) for path in paths]
-    above = os.path.commonpath([path.parent for path in paths])
-    paths = [path.relative_to(above) for path in paths]
-    names = [path.with_suffix('').as_posix() for path in paths]
-    return names if 1 < len(names) == len(set(names)) else [path.as_posix() for path in paths]
+def _distinct(name: str, paths: list[Path]) -> list[str]:
+    """Other names of files of one name: by where their folders differ, or else by suffix."""
+    whole = [Path(os.path.abspath(path)) for path in paths]
+    above = os.path.commonpath([path.parent for path in whole])
+    below = [path.relative_to(above) for path in whole]
+    by_folder = [path.with_suffix('').as_posix() for path in below]
+    by_suffix = [name + path.suffix for path in paths]
+    for names in (by_folder, by_suffix) if len(paths) > 1 else (by_suffix,):
+        if len(set(names)) == len(names):
+            return names
+    return [path.as_posix() for path in below]
 
 
 def write_pictures(
