@@ -8,7 +8,7 @@ _base_ = [
 import os  # noqa: E402  before _base_ it would make mmengine take this for a lazy config
 
 # an output for each class folder of the training images
-train = '{{$FOLDER_ROOT:data/folder}}/train'
+train = r"""{{$FOLDER_ROOT:data/folder}}/train"""
 classes = sorted(e.name for e in os.scandir(train) if e.is_dir()) if os.path.isdir(train) else ['none']
 model = dict(
     data_preprocessor=dict(num_classes=len(classes)),

@@ -16,9 +16,8 @@ import sys
 import traceback
 from pathlib import Path
 
-# Images of up to 2 ** 22 pixels. What is allocated and not written to takes no memory: a process that is
-# cut off here has taken too much of it.
-PIXELS = 2**22
+# What is allocated and not written to takes no memory: a process that is cut off here has taken too much
+# of it.
 MEMORY = 5 * 2**30
 TOOLS = Path(__file__).resolve().parents[1] / 'tools/dataset_converters'
 
@@ -30,7 +29,7 @@ def checkpoint(path: Path) -> None:
 
 
 def annotations(path: Path) -> None:
-    from mmdla.utils.boundaries import read_annotations
+    from mmdla.io.boundary_files import read_annotations
 
     found = read_annotations(path)
     assert (found.ndim, found.dtype) == (3, bool)
@@ -38,20 +37,11 @@ def annotations(path: Path) -> None:
 
 
 def boundary_map(path: Path) -> None:
-    from mmdla.utils.boundaries import read_boundary_map
+    from mmdla.io.boundary_files import read_boundary_map
 
     found = read_boundary_map(path)
     assert (found.ndim, found.dtype) == (2, float)
     assert 0 <= found.min() <= found.max() <= 1
-
-
-def image(path: Path) -> None:
-    from mmdla.utils.image_files import check_image_file, read_bgr
-
-    size = check_image_file(path)
-    found = read_bgr(path)
-    # OpenCV turns images as their cameras were.
-    assert sorted(found.shape) == sorted((*size, 3))
 
 
 def imagenet(path: Path) -> None:
@@ -111,14 +101,12 @@ def reader_of(name: str):
     """The function that reads, and what it documents to raise."""
     from mmdla.checkpoints import CheckpointError
     from mmdla.datasets.folders import DataFolderError
-    from mmdla.utils.boundaries import BoundaryFileError
-    from mmdla.utils.image_files import ImageFileError
+    from mmdla.io.boundary_files import BoundaryFileError
 
     known = dict(
         checkpoint=(checkpoint, CheckpointError),
         annotations=(annotations, BoundaryFileError),
         boundary_map=(boundary_map, BoundaryFileError),
-        image=(image, ImageFileError),
         imagenet=(imagenet, DataFolderError),
         cub=(cub, DataFolderError),
         lists=(lists, DataFolderError),
@@ -150,7 +138,6 @@ def answer(name: str, path: Path) -> dict:
 def main() -> None:
     replies = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # what libraries print is no answer
-    os.environ['MMDLA_MAX_PIXELS'] = str(PIXELS)
     import cv2
     import torch
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import functools
-import gzip
 import io
 import json
 import os
@@ -13,9 +11,7 @@ import re
 import struct
 import sys
 import tarfile
-import tracemalloc
 import zipfile
-import zlib
 from pathlib import Path
 
 import cv2
@@ -25,19 +21,10 @@ import torch
 from PIL import Image
 
 from mmdla.checkpoints import CheckpointError, convert_released, read_checkpoint, state_dict_of
-from mmdla.utils.boundaries import BoundaryFileError, read_annotations, read_boundary_map
-from mmdla.utils.image_files import (
-    MAX_PIXELS,
-    ImageFileError,
-    check_image_file,
-    open_image,
-)
+from mmdla.io.boundary_files import BoundaryFileError, read_annotations, read_boundary_map
+from mmdla.io.images import ImageFileError, read_image
 
 PASCAL = 'dataset_converters/pascal_boundaries.py'
-BSDS = 'dataset_converters/bsds500.py'
-KINDS = dict(
-    jpg='JPEG', png='PNG', bmp='BMP', tif='TIFF', webp='WEBP', ppm='PPM', gif='GIF', jp2='JPEG2000'
-)
 
 
 def picture(path: Path, kind: str | None = None) -> Path:
@@ -47,292 +34,52 @@ def picture(path: Path, kind: str | None = None) -> Path:
     return path
 
 
-def png_header(path: Path, width: int, height: int) -> Path:
-    """A PNG that claims a size and holds the rows of none of it."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        sum_ = zlib.crc32(name + data)
-        return struct.pack('>I', len(data)) + name + data + struct.pack('>I', sum_)
-
-    path.write_bytes(
-        b'\x89PNG\r\n\x1a\n'
-        + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0))
-        + chunk(b'IDAT', zlib.compress(bytes(1 << 16)))
-        + chunk(b'IEND', b'')
-    )
-    return path
+# -- images and boundary files ---------------------------------------------------------------------
 
 
-# -- images -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('suffix', KINDS)
-def test_whole_images_are_taken_and_cut_ones_refused(suffix, tmp_path):
-    path = picture(tmp_path / f'a.{suffix}')
-    assert check_image_file(path) == (40, 60)
-    content = path.read_bytes()
-    path.write_bytes(content + b'what a camera appends')
-    check_image_file(path)
-    for length in (len(content) // 3, len(content) * 2 // 3, len(content) - 40):
-        path.write_bytes(content[:length])
-        with pytest.raises(ImageFileError, match=f'a.{suffix}: truncated or damaged {KINDS[suffix]}'):
-            check_image_file(path)
-
-
-def test_chunks_of_a_png_are_as_long_as_they_say(tmp_path):
-    """OpenCV allocates what a chunk claims and fills it: 1.8 GB for a PNG of 139 bytes."""
-    path = picture(tmp_path / 'a.png')
-    content = bytearray(path.read_bytes())
-    start = content.index(b'IDAT')
-    content[start - 4] = 0x70
-    path.write_bytes(content)
-    with pytest.raises(
-        ImageFileError, match=r'a.png: truncated or damaged PNG .* of 1,87\d,\d{3},\d{3} by'
-    ):
-        check_image_file(path)
-    with pytest.raises(BoundaryFileError, match=r'a.png: truncated or damaged PNG'):
-        read_boundary_map(path)
-
-
-def test_whole_images_are_not_decoded(tmp_path, monkeypatch):
-    from PIL import ImageFile
-
-    paths = [picture(tmp_path / f'a.{suffix}') for suffix in ('jpg', 'png', 'webp', 'gif')]
-    monkeypatch.setattr(ImageFile.ImageFile, 'load', None)
-    for path in paths:
-        check_image_file(path)
-
-
-def test_opencv_takes_a_cut_jpeg(tmp_path):
-    """The reason why the end is looked at: if this fails, it need not be any more."""
-    path = picture(tmp_path / 'a.jpg')
-    path.write_bytes(path.read_bytes()[:2000])
-    assert cv2.imread(str(path)) is not None
-
-
-def size_in_header(path: Path) -> tuple[int, int]:
-    with open_image(path) as image:
-        return image.size[::-1]
-
-
-def test_images_are_refused_by_the_size_in_their_header(tmp_path, monkeypatch):
-    path = png_header(tmp_path / 'a.png', 30_000, 20_000)
-    message = (
-        rf'a.png: 20000x30000 are 600,000,000 pixels, more than the {MAX_PIXELS:,} up to which images '
-        'are read; if it can be trusted, set MMDLA_MAX_PIXELS to a larger number'
-    )
-    for read in (check_image_file, size_in_header):
-        with pytest.raises(ImageFileError, match=message):
-            read(path)
-    # beyond Pillow's own limit, which stays as it is
-    limit = Image.MAX_IMAGE_PIXELS
-    monkeypatch.setenv('MMDLA_MAX_PIXELS', '600000000')
-    assert size_in_header(path) == (20_000, 30_000)
-    assert limit == Image.MAX_IMAGE_PIXELS
-    monkeypatch.setenv('MMDLA_MAX_PIXELS', '2399')
-    with pytest.raises(ImageFileError, match='40x60 are 2,400 pixels, more than the 2,399'):
-        check_image_file(picture(tmp_path / 'b.jpg'))
-    for wrong in ('many', '-1', '0', '1e9', '9' * 5000):
-        monkeypatch.setenv('MMDLA_MAX_PIXELS', wrong)
-        with pytest.raises(ValueError, match=f"MMDLA_MAX_PIXELS='{wrong}' must be a number of pixels"):
-            size_in_header(path)
-
-
-def test_what_is_no_image_is_refused(tmp_path):
-    path = tmp_path / 'a.png'
-    path.touch()
-    with pytest.raises(ImageFileError, match=r'a.png: the file is empty'):
-        check_image_file(path)
-    path.write_text('<html>404</html>')
-    with pytest.raises(
-        ImageFileError, match=r"a.png: no JPEG, PNG.* or JPEG2000; it starts with b'<ht"
-    ):
-        check_image_file(path)
-    picture(path, 'JPEG')
-    check_image_file(path)
-    with pytest.raises(ImageFileError, match=r'a.png: no PNG; it starts with'):
-        check_image_file(path, formats=('PNG',))
-    with pytest.raises(FileNotFoundError):
-        check_image_file(tmp_path / 'nowhere.png')
-
-
-def test_ghostscript_is_not_started(tmp_path, monkeypatch):
+@pytest.mark.parametrize('suffix', ['png', 'tif', 'bmp'])
+def test_ghostscript_is_not_started(suffix, tmp_path, monkeypatch):
     """Pillow starts it for what begins like PostScript, whatever the name of the file ends in."""
     from PIL import EpsImagePlugin
 
-    path = tmp_path / 'a.png'
+    path = tmp_path / f'a.{suffix}'
     picture(path, 'EPS')
     monkeypatch.setattr(EpsImagePlugin, 'Ghostscript', lambda *args, **kwargs: pytest.fail('started'))
-    with pytest.raises(ImageFileError, match=r"a.png: no JPEG.* it starts with b'%!PS"):
-        check_image_file(path)
-    with pytest.raises(ImageFileError), open_image(path) as image:
-        image.load()
-
-
-# -- .mat -------------------------------------------------------------------------------------------
-
-
-def element(kind: int, data: bytes) -> bytes:
-    """An element of a MAT-file of level 5."""
-    return struct.pack('<II', kind, len(data)) + data + bytes(-len(data) % 8)
-
-
-def matrix(cls: int, dims: tuple[int, ...], name: bytes, *parts: bytes) -> bytes:
-    flags = element(6, struct.pack('<II', cls, 0))
-    shape = element(5, struct.pack(f'<{len(dims)}i', *dims))
-    return element(14, flags + shape + element(1, name) + b''.join(parts))
-
-
-def write_mat(path: Path, *variables: bytes, compressed: bool = False) -> Path:
-    header = b'MATLAB 5.0'.ljust(116) + bytes(8) + struct.pack('<H', 0x100) + b'IM'
-    if compressed:
-        packed = [zlib.compress(v, 9) for v in variables]
-        variables = [struct.pack('<II', 15, len(p)) + p for p in packed]
-    path.write_bytes(header + b''.join(variables))
-    return path
-
-
-ONE = matrix(6, (1, 1), b'', element(9, bytes(8)))
-
-
-def nested(levels: int) -> bytes:
-    """A cell in a cell in a cell ..."""
-    head = matrix(1, (1, 1), b'')[8:]
-    sizes = [len(ONE) + len(head) + i * (len(head) + 8) for i in range(levels)]
-    return b''.join(struct.pack('<II', 14, s) + head for s in reversed(sizes)) + ONE
-
-
-def boundaries(*parts: bytes) -> bytes:
-    """``groundTruth`` of one annotator."""
-    names = element(5, struct.pack('<i', 16)) + element(1, b'Boundaries'.ljust(16, b'\0'))
-    cell = matrix(2, (1, 1), b'', names, *parts)
-    return matrix(1, (1, 1), b'groundTruth', cell)
-
-
-def sparse(shape: tuple[int, int], rows: list[int], columns: list[int]) -> bytes:
-    return matrix(
-        5, shape, b'', *(element(5, struct.pack(f'<{len(i)}i', *i)) for i in (rows, columns)),
-        element(9, struct.pack(f'<{len(rows)}d', *[1.0] * len(rows))),
-    )  # fmt: skip
-
-
-MATS = {
-    'cells to the end of the stack': (
-        matrix(1, (1, 1), b'groundTruth', nested(20_000)),
-        'has cells in cells, more than 16 levels',
-    ),
-    'numbers of no type': (
-        matrix(6, (1, 1), b'groundTruth', element(60_000, bytes(8))),
-        'numbers of a type 60000, which there is not',
-    ),
-    'text of no type': (matrix(4, (1, 4), b'groundTruth', element(8, bytes(8))), 'of a type 8'),
-    'cells that are not there': (matrix(1, (2**31 - 1, 1), b'groundTruth'), 'claims to be 2147483647x1'),
-    'text that is not there': (
-        matrix(4, (2**30, 1), b'groundTruth', element(16, b'')), 'claims to be 1073741824x1',
-    ),
-    'structs that are not there': (
-        matrix(2, (2**20, 2**10), b'groundTruth', element(5, struct.pack('<i', 8)), element(1, b'')),
-        'claims to be 1048576x1024',
-    ),
-    'a negative size': (matrix(6, (-1, -1), b'groundTruth', element(9, b'')), 'claims to be -1x-1'),
-    'bytes that are not there': (
-        matrix(6, (1, 1), b'groundTruth', struct.pack('<II', 9, 2**31) + bytes(8)),
-        'claims more bytes than there are',
-    ),
-    'names of fields without length': (
-        matrix(2, (1, 1), b'groundTruth', element(5, struct.pack('<i', -1)), element(1, b'a')),
-        'whose fields have names of 4294967295 bytes',
-    ),
-    'an object': (
-        matrix(3, (1, 1), b'groundTruth', element(1, b'inline'), element(5, struct.pack('<i', 8))),
-        'has an object or a function .class 3., which is no data',
-    ),
-    'a function': (matrix(16, (1, 1), b'groundTruth', ONE), 'has an object or a function .class 16.'),
-    'a sparse matrix of many rows': (
-        boundaries(sparse((10**9, 10), [], [0] * 11)),
-        'Boundaries: 1000000000x10 are 10,000,000,000 pixels, more than',
-    ),
-    'a sparse matrix that points elsewhere': (
-        boundaries(sparse((4, 4), [10**9], [0, 1, 1, 1, 1])), 'is a damaged sparse matrix'
-    ),
-    'many arrays': (
-        matrix(1, (2**16, 1), b'groundTruth', element(14, b'') * 2**16), 'has more than 65536 arrays',
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize('compressed', [False, True])
-@pytest.mark.parametrize('kind', MATS)
-def test_mat_files_are_checked_before_scipy_reads_them(kind, compressed, tmp_path):
-    variable, message = MATS[kind]
-    path = write_mat(tmp_path / 'a.mat', ONE, variable, compressed=compressed)
-    with pytest.raises(BoundaryFileError, match=rf'a\.mat: .*{message}'):
+    with pytest.raises(BoundaryFileError, match=rf'a.{suffix}: Pillow cannot read it as labels'):
         read_annotations(path)
+    with pytest.raises(BoundaryFileError, match=rf'a.{suffix}: OpenCV cannot read'):
+        read_boundary_map(path)
 
 
-def test_compressed_mat_files_are_inflated_up_to_a_limit(tmp_path, monkeypatch):
-    engine = zlib.compressobj(9)
-    packed = b''.join([*(engine.compress(bytes(2**20)) for _ in range(2**8)), engine.flush()])
-    path = tmp_path / 'a.mat'
-    write_mat(path, struct.pack('<II', 15, len(packed)) + packed)
-    assert path.stat().st_size < 2**19
-    monkeypatch.setenv('MMDLA_MAX_PIXELS', str(2**22))
-    tracemalloc.start()
-    with pytest.raises(BoundaryFileError, match=r'a.mat: .* holds more than 16,777,216 bytes, up to'):
-        read_annotations(path)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert most < 3 * 2**24
-
-
-def test_mat_files_of_other_versions_are_refused(tmp_path):
-    path = write_mat(tmp_path / 'a.mat', ONE)
-    content = bytearray(path.read_bytes())
-    content[124:126] = struct.pack('<H', 0x200)
+@pytest.mark.parametrize('content', [b'', b'<html>404</html>', b'\x89PNG\r\n\x1a\n'])
+def test_what_is_no_image_is_named(content, tmp_path):
+    path = tmp_path / 'a.png'
     path.write_bytes(content)
+    with pytest.raises(ImageFileError, match=r'a.png: OpenCV cannot read this file as an image'):
+        read_image(path)
+    with pytest.raises(BoundaryFileError, match=r'a.png: OpenCV cannot read this file as an image'):
+        read_boundary_map(path)
+    with pytest.raises(BoundaryFileError, match=r'a.png: Pillow cannot read it as labels'):
+        read_annotations(path)
+    with pytest.raises(FileNotFoundError, match=r'b.png: no such image'):
+        read_image(tmp_path / 'b.png')
+
+
+def test_images_beyond_the_limits_of_the_libraries_are_named(tmp_path, monkeypatch):
+    path = picture(tmp_path / 'a.png')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
     with pytest.raises(
-        BoundaryFileError, match=r'a.mat: .* version 7.3, which is HDF5; save it .* -v7'
+        BoundaryFileError, match=r'a.png: .*limit of 2000 pixels, could be decompression'
     ):
         read_annotations(path)
-    content[124:128] = bytes(4)
-    path.write_bytes(content)
-    with pytest.raises(BoundaryFileError, match=r'a.mat: .* header is not that of MATLAB 5 to 7'):
-        read_annotations(path)
 
+    def refuse(*args):
+        raise cv2.error('pixels <= CV_IO_MAX_IMAGE_PIXELS')
 
-def test_mat_files_as_scipy_and_matlab_write_them_are_read(tmp_path):
-    from scipy.io import savemat
-    from scipy.sparse import csc_matrix
-
-    marked = np.random.default_rng(0).random((3, 20, 30)) < 0.1
-    cells = np.empty((1, 3), object)
-    for i, kind in enumerate((np.uint8, np.float64, np.complex128)):
-        cells[0, i] = dict(Boundaries=marked[i].astype(kind), Segmentation=marked[i], by='é€')
-    cells[0, 2]['Boundaries'] = csc_matrix(marked[2].astype(float))
-    for compressed in (False, True):
-        content = dict(a='text', groundTruth=cells, z=np.zeros((2, 0)))
-        savemat(tmp_path / 'a.mat', content, do_compression=compressed)
-        assert np.array_equal(read_annotations(tmp_path / 'a.mat'), marked)
-
-
-# -- annotations and maps ---------------------------------------------------------------------------
-
-
-def test_annotations_and_maps_are_refused_by_their_size(tmp_path, monkeypatch):
-    path = png_header(tmp_path / 'a.png', 30_000, 20_000)
-    for read in (read_annotations, read_boundary_map):
-        with pytest.raises(BoundaryFileError, match=r'a.png: 20000x30000 are 600,000,000 pixels, more'):
-            read(path)
-    many = tmp_path / 'many'
-    many.mkdir()
-    for i in range(4):
-        Image.new('L', (20, 10)).save(many / f'{i}.png')
-    monkeypatch.setenv('MMDLA_MAX_PIXELS', '799')
-    with pytest.raises(BoundaryFileError, match=r'many: 4x10x20 are 800 pixels, more than the 799 up'):
-        read_annotations(many)
-    np.save(tmp_path / 'a.npy', np.zeros((20, 40)))
-    with pytest.raises(BoundaryFileError, match=r'a.npy: 20x40 are 800 pixels, more than the 799 up'):
-        read_boundary_map(tmp_path / 'a.npy')
+    # OpenCV reads its variable once, when it is imported.
+    monkeypatch.setattr(cv2, 'imread', refuse)
+    with pytest.raises(BoundaryFileError, match=r'a.png: .*pixels <= CV_IO_MAX_IMAGE_PIXELS'):
+        read_boundary_map(path)
 
 
 def test_npy_headers_allocate_nothing(tmp_path):
@@ -344,14 +91,14 @@ def test_npy_headers_allocate_nothing(tmp_path):
             )
             file.write(bytes(64))
         with pytest.raises(
-            BoundaryFileError, match=r'a.npy: (not readable as .npy|.* pixels, more than)'
+            BoundaryFileError, match=r'a.npy: (NumPy cannot read it as .npy|a boundary map)'
         ):
             read_boundary_map(path)
 
 
 def test_npy_files_unpickle_nothing(tmp_path):
     np.save(tmp_path / 'a.npy', np.array([[Explosive(tmp_path / 'exploded')]], object))
-    with pytest.raises(BoundaryFileError, match=r'a.npy: not readable as .npy'):
+    with pytest.raises(BoundaryFileError, match=r'a.npy: NumPy cannot read it as .npy'):
         read_boundary_map(tmp_path / 'a.npy')
     assert not (tmp_path / 'exploded').exists()
 
@@ -380,7 +127,6 @@ BOX = '<object><bndbox><xmin>{}</xmin><ymin>0</ymin><xmax>1</xmax><ymax>1</ymax>
     [
         (LAUGHS, 'declares entities'),
         (OUTSIDE, 'declares entities'),
-        (f'<annotation>{" " * 2**20}</annotation>', 'it is of more than 1,048,576 bytes'),
         *((f'<annotation>{BOX.format(n)}</annotation>', f"'{n}' is no coordinate of a pixel")
           for n in ('nan', 'inf', '1e400', '1e300')),
         (b'<annotation>\xff</annotation>', "can't decode byte 0xff"),
@@ -443,12 +189,14 @@ def detail(path: Path, mask: object, name: str = 'a.jpg') -> Path:
     [
         (
             dict(size=[10**6, 10**6], counts=[10**12]),
-            '1000000x1000000 are 1,000,000,000,000 pixels, mo',
+            r'its size is \[1000000, 1000000\], that of its image \(4, 5\)',
         ),
-        (dict(size=[10**6, 10**6], counts='0'), '1000000x1000000 are 1,000,000,000,000 pixels, more'),
-        (dict(size=[-4, -5], counts=[20]), 'must be a height and a width'),
-        (dict(size=[4.0, 5], counts=[20]), 'must be a height and a width'),
-        (dict(size=[4], counts=[20]), 'must be a height and a width'),
+        (
+            dict(size=[10**6, 10**6], counts='0'),
+            r'its size is \[1000000, 1000000\], that of its image \(4, 5\)',
+        ),
+        (dict(size=[-4, -5], counts=[20]), r'its size is \[-4, -5\], that of its image \(4, 5\)'),
+        (dict(size=[4], counts=[20]), r'its size is \[4\], that of its image'),
         (dict(size=[4, 5], counts=[10.0, 10]), 'runs must be whole numbers'),
         (dict(size=[4, 5], counts=[10**5000]), r'runs of 10\*\*18 or more pixels in all, for 4x5'),
         (dict(size=[4, 5], counts='o' * 10**6), 'it has a number of more than 60 bits'),
@@ -462,10 +210,11 @@ def test_masks_of_pascal(mask, message, tmp_path, run_tool, monkeypatch):
     if hasattr(sys, 'set_int_max_str_digits'):  # so that the file gets as far as the converter's checks
         sys.set_int_max_str_digits(0)
     path = detail(tmp_path / 'detail.json', mask)
+    Image.new('RGB', (5, 4)).save(tmp_path / 'a.jpg')
     status, text = run_tool(PASCAL, path, tmp_path, tmp_path / 'out')
     assert re.match(rf'\W*pascal_boundaries: {path}: the boundary_mask of a .*{message}', status)
     assert 'Traceback' not in text
-    assert os.listdir(tmp_path) == ['detail.json']
+    assert sorted(os.listdir(tmp_path)) == ['a.jpg', 'detail.json']
 
 
 @pytest.mark.parametrize(
@@ -540,64 +289,6 @@ def test_lists_of_boundaries_that_are_no_text(tmp_path):
             (tmp_path / f'train_{name}.txt').write_bytes(content)
         with pytest.raises(DataFolderError, match='line 1 of a list, is missing'):
             PASCALBoundariesDataset(str(tmp_path), 'train')
-
-
-# -- archives ---------------------------------------------------------------------------------------
-
-
-def header(name: bytes, kind: bytes, size: bytes) -> bytes:
-    """The header of a member of a tar archive."""
-    block = name.ljust(100, b'\0') + b'0000644\0' + b'0000000\0' * 2 + size + b'00000000000\0'
-    block += b' ' * 8 + kind + bytes(100) + b'ustar\x0000' + bytes(247)
-    return block[:148] + b'%06o\0 ' % sum(block) + block[156:]
-
-
-ARCHIVES = {
-    'a name of gigabytes': (header(b'a', b'L', b'77777777777\0'), 'a name or attributes of'),
-    'attributes of gigabytes': (header(b'a', b'x', b'77777777777\0'), 'a name or attributes of'),
-    'a name of negative length': (
-        header(b'a', b'L', b'\xff' * 11 + b'\0'), 'a name or attributes of|is damaged, or no archive'
-    ),
-    'a negative size': (
-        header(b'a', b'0', b'\xff' * 10 + b'\xfe\0'), 'has -512 bytes'
-    ),
-    'an image of gigabytes': (
-        header(b'images/train/a.jpg', b'0', b'77777777777\0'), 'a.jpg. has 8,589,934,591 bytes'
-    ),
-    'names of names': (
-        (header(b'a', b'L', b'00000000001\0') + bytes(512)) * 3000, 'is damaged, or no archive'
-    ),
-    'many members': (header(b'a', b'0', b'00000000000\0') * 50_001, 'has 50,001 members'),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize('kind', ARCHIVES)
-def test_archives_of_bsds(kind, tmp_path, run_tool):
-    pytest.importorskip('mmseg')
-    content, message = ARCHIVES[kind]
-    path = tmp_path / 'a.tgz'
-    path.write_bytes(gzip.compress(content + bytes(10240)))
-    if kind != 'many members':  # which tracing makes slow
-        tracemalloc.start()
-    status, _ = run_tool(BSDS, path, tmp_path / 'out')
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert re.match(rf'bsds500: {path} .*({message})', status), status
-    assert most < 2**27
-    assert os.listdir(tmp_path) == ['a.tgz']
-
-
-@pytest.mark.parametrize('cut', [3, 20, 2000])
-@pytest.mark.parametrize('module', [gzip, bz2])
-def test_cut_archives_of_bsds(module, cut, tmp_path, run_tool):
-    pytest.importorskip('mmseg')
-    path = tmp_path / 'a.tgz'
-    values = np.random.default_rng(0).bytes(5000)
-    content = header(b'images/train/a.jpg', b'0', b'%011o\0' % len(values)) + values + bytes(10240)
-    path.write_bytes(module.compress(content)[:cut])
-    status, _ = run_tool(BSDS, path, tmp_path / 'out')
-    assert re.match(rf'bsds500: {path} ', status), status
-    assert os.listdir(tmp_path) == ['a.tgz']
 
 
 # -- checkpoints ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,17 +16,22 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS
 from mmengine.utils import track_iter_progress
 
-from ..utils.boundaries import boundary_probability, write_boundary_map
-from ..utils.image_files import read_bgr
+from ..io.boundary_files import write_boundary_map
+from ..io.files import list_files
+from ..utils.predictions import boundary_probability
+from ..visualization.images import to_bgr8
 from .seg_inferencer import SegInferencer
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.ppm', '.webp')
+# What is taken for an image in a folder; a file that is named is read whatever its suffix.
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.webp', '.jp2', '.gif')
 COLOUR = (40, 200, 255)  # BGR
 Image = str | os.PathLike | np.ndarray
 
 
 class BoundaryInferencer(SegInferencer):
     """Boundary maps of images, of any size, one at a time.
+
+    Files are read as the config's test pipeline reads them (``imdecode_backend``, ``color_type``).
 
     Args:
         model (str | Config): Name of a config of this project (``'dla34_bsds500'``), a path, or a
@@ -60,7 +66,7 @@ class BoundaryInferencer(SegInferencer):
             )
         if tta:
             settings = self.cfg.get('tta_model') or {}
-            if settings.get('type', '').rpartition('.')[2] != 'BoundaryTTAModel':
+            if not settings or _kind(settings) != 'BoundaryTTAModel':
                 raise ValueError(
                     f'tta=True: tta_model of the config must be a BoundaryTTAModel, but is {settings}'
                 )
@@ -77,7 +83,7 @@ class BoundaryInferencer(SegInferencer):
 
         Args:
             inputs (str | PathLike | ndarray | list): Images, BGR where arrays, or a folder of them,
-                searched recursively.
+                searched recursively; see :func:`name_images`.
             nms (bool): Thin the maps by non-maximum suppression. Default: False.
             out_dir (str | PathLike, optional): Folder for ``maps/NAME.png``, of 16 bit, and
                 ``overlays/NAME.jpg``. Arrays are named by their place. Default: none are written.
@@ -90,15 +96,15 @@ class BoundaryInferencer(SegInferencer):
         Raises:
             FileNotFoundError: If there is no such image, or none in a folder.
             FileExistsError: If a file is to be written that is there.
-            ValueError: If an image cannot be read or two would be written to one file.
+            ValueError: If an image cannot be read, or the network does not take it.
         """
         images = name_images(inputs)
         maps = []
         for name, image in images.items():
-            image = read_image(image)
-            maps.append(self.detect(image, nms))
+            values, probability = self._detect(image, nms)
+            maps.append(probability)
             if out_dir is not None:
-                write_pictures(out_dir, name, image, maps[-1], threshold)
+                write_pictures(out_dir, name, values, probability, threshold)
         single = isinstance(inputs, np.ndarray) or (
             isinstance(inputs, (str, os.PathLike)) and not Path(inputs).is_dir()
         )
@@ -113,16 +119,47 @@ class BoundaryInferencer(SegInferencer):
 
         Returns:
             np.ndarray: Probabilities, float32 of shape (H, W).
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it cannot be read, or the network does not take it.
         """
-        data = self.pipeline(read_image(image))
-        with torch.inference_mode():
-            (sample,) = self.model.test_step(pseudo_collate([data]))
+        return self._detect(image, nms)[1]
+
+    def _detect(self, image: Image, nms: bool) -> tuple[np.ndarray, np.ndarray]:
+        """An image as it was loaded, and its boundary map."""
+        load, *steps = self.pipeline.transforms
+        if isinstance(image, np.ndarray):
+            name = f'image of shape {image.shape} and type {image.dtype}'
+            if image.size and image.dtype.kind == 'f' and image.max() <= 1:
+                warnings.warn(f'{name}: values are up to {image.max():.3g}, not 255', stacklevel=3)
+            data = dict(img=image)
+        else:
+            name = os.fspath(image)
+            data = dict(img_path=name)
+        try:
+            data = load(data)
+            values = data['img'].copy()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # decoders raise almost anything
+            raise ValueError(f'{name}: the pipeline cannot load it as an image: {error}') from error
+        for step in steps:
+            data = step(data)
+        try:
+            with torch.inference_mode():
+                (sample,) = self.model.test_step(pseudo_collate([data]))
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except (IndexError, RuntimeError) as error:
+            shape = 'x'.join(map(str, values.shape))
+            raise ValueError(f'{name}: the network does not take {shape} values: {error}') from error
         probability = boundary_probability(sample).cpu().numpy()
         if nms:
             from ..evaluation.edge_nms import edge_nms
 
             probability = edge_nms(probability).astype(np.float32)
-        return probability
+        return values, probability
 
     def write(
         self,
@@ -138,24 +175,31 @@ class BoundaryInferencer(SegInferencer):
         """
         images = name_images(inputs)
         for name, image in track_iter_progress(list(images.items())):
-            image = read_image(image)
-            write_pictures(out_dir, name, image, self.detect(image, nms), threshold)
+            write_pictures(out_dir, name, *self._detect(image, nms), threshold)
         return len(images)
 
     def _init_pipeline(self, cfg: Config) -> Compose:
         """The config's pipeline from the image on; what loads annotations is left out."""
         key = 'tta_pipeline' if self.tta else 'test_pipeline'
         steps = cfg.get('tta_pipeline') if self.tta else cfg.test_dataloader.dataset.pipeline
-        if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
-            raise ValueError(f'{key}: must begin with LoadImageFromFile')
-        steps = [dict(steps[0], type='InferencerLoader'), *_without_loading(steps[1:])]
-        return Compose(steps)
+        if not steps or not _kind(steps[0]).startswith('Load'):
+            raise ValueError(f'{key}: must begin with a transform that loads the image')
+        load = dict(steps[0])
+        if _kind(load) == 'LoadImageFromFile':
+            load['type'] = 'InferencerLoader'  # which takes arrays, too
+        return Compose([load, *_without_loading(steps[1:])])
+
+
+def _kind(step: dict) -> str:
+    """The name of a transform's class, which a config may give as a name or as the class."""
+    kind = step['type']
+    return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
 
 
 def _without_loading(steps: Iterable) -> list:
     kept = []
     for step in steps:
-        kind = step['type'].rpartition('.')[2]
+        kind = _kind(step)
         if kind == 'TestTimeAug':
             branches = [[_without_loading([s]) for s in choices] for choices in step['transforms']]
             branches = [[s for found in choices for s in found] for choices in branches]
@@ -166,58 +210,64 @@ def _without_loading(steps: Iterable) -> list:
 
 
 def name_images(inputs: Image | list[Image]) -> dict[str, Path | np.ndarray]:
-    """Images by the names under which their results are written.
+    """Images by the names under which their results are written, which differ from each other.
+
+    An image below a folder is named by its path from there, a single file by its stem, both without
+    suffix, and an array by its position. Several of the same name get the path from the folder that
+    they share (``day/1.png`` and ``night/1.png``, given as files), or if that is the same keep their
+    suffix (``1.png`` and ``1.jpg``).
 
     Args:
-        inputs (str | PathLike | ndarray | list): Images, or folders, searched recursively.
+        inputs (str | PathLike | ndarray | list): Images, or folders, searched recursively for images
+            of known suffixes in any case. Links are followed, hidden files are passed over.
 
     Returns:
-        dict[str, Path | ndarray]: Name without suffix, below a folder the path from there: image.
+        dict[str, Path | ndarray]: Name: image, in the order given.
 
     Raises:
         FileNotFoundError: If there is no such image, or none in a folder.
-        ValueError: If two images are of one name.
+        ValueError: If one image is given twice.
     """
-    found: dict[str, Path | np.ndarray] = {}
+    found: list[tuple[str, Path | np.ndarray]] = []
     for number, item in enumerate(inputs if isinstance(inputs, (list, tuple)) else [inputs]):
         if isinstance(item, np.ndarray):
-            named = [(f'{number:08d}', item)]
+            found.append((f'{number:08d}', item))
         elif Path(item).is_dir():
-            paths = sorted(p for p in Path(item).rglob('*') if p.suffix.lower() in SUFFIXES)
-            paths = [p.relative_to(item) for p in paths]
-            named = [
-                (p.with_suffix('').as_posix(), Path(item) / p)
-                for p in paths
-                if not any(part.startswith('.') for part in p.parts)
-            ]
-            if not named:
+            paths = list_files(item, SUFFIXES)
+            if not paths:
                 raise FileNotFoundError(f'{item}: the folder holds no image ({" ".join(SUFFIXES)})')
+            found += [(path.relative_to(item).with_suffix('').as_posix(), path) for path in paths]
         elif Path(item).is_file():
-            named = [(Path(item).stem, Path(item))]
+            found.append((Path(item).stem, Path(item)))
         else:
-            raise FileNotFoundError(f'{item}: there is no such image or folder')
-        for name, image in named:
-            if name in found:
-                raise ValueError(
-                    f'{found[name]} and {image}: both would be written as {name}; rename one of them'
-                )
-            found[name] = image
-    return found
+            raise FileNotFoundError(f'{item}: no such image or folder')
+    alike: dict[str, list[int]] = {}
+    for index, (name, _) in enumerate(found):
+        alike.setdefault(name, []).append(index)
+    for name, indices in alike.items():
+        files = [i for i in indices if isinstance(found[i][1], Path)]
+        if len(indices) > 1:
+            for index, other in zip(files, _distinct(name, [found[i][1] for i in files])):
+                found[index] = other, found[index][1]
+    named: dict[str, Path | np.ndarray] = {}
+    for name, image in found:
+        if name in named:
+            raise ValueError(f'{named[name]} and {image}: both would be written as {name}')
+        named[name] = image
+    return named
 
 
-def read_image(image: Image) -> np.ndarray:
-    """BGR values of a file, 0-255, (H, W, 3); an array of this shape is returned as it is.
-
-    Raises:
-        ValueError: If it is no such image, too large or not whole; the message names it.
-    """
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(
-                f'image of shape {image.shape} and type {image.dtype}: must be (H, W, 3), BGR, uint8'
-            )
-        return image
-    return read_bgr(image)
+def _distinct(name: str, paths: list[Path]) -> list[str]:
+    """Other names of files of one name: by where their folders differ, or else by suffix."""
+    whole = [Path(os.path.abspath(path)) for path in paths]
+    above = os.path.commonpath([path.parent for path in whole])
+    below = [path.relative_to(above) for path in whole]
+    by_folder = [path.with_suffix('').as_posix() for path in below]
+    by_suffix = [name + path.suffix for path in paths]
+    for names in (by_folder, by_suffix) if len(paths) > 1 else (by_suffix,):
+        if len(set(names)) == len(names):
+            return names
+    return [path.as_posix() for path in below]
 
 
 def write_pictures(
@@ -243,13 +293,13 @@ def overlay(image: np.ndarray, probability: np.ndarray, threshold: float = 0.5) 
     """Boundaries over a paler image.
 
     Args:
-        image (ndarray): uint8, (H, W, 3), BGR.
+        image (ndarray): (H, W) or (H, W, channels), of any type, BGR if of three channels.
         probability (ndarray): Boundary map, (H, W).
         threshold (float): Probability from which on a pixel is boundary. Default: 0.5.
 
     Returns:
         ndarray: uint8, (H, W, 3), BGR.
     """
-    drawn = image // 2
+    drawn = to_bgr8(image) // 2
     drawn[probability >= threshold] = COLOUR
     return drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 from mmengine.config import Config
@@ -13,7 +12,6 @@ from torch import nn
 from ..checkpoints import read_checkpoint, weights_for
 from ..engine.config import dataset_meta
 from ..registry import MIM
-from ..utils.image_files import check_image_file
 
 
 class SegInferencer(MMSegInferencer):
@@ -35,7 +33,6 @@ class SegInferencer(MMSegInferencer):
         ValueError: If ``model`` is no known name, or has no published weights and none are given.
         FileNotFoundError, CheckpointError: If the weights are not there, are no checkpoint, or of
             another network.
-        ImageFileError: When called with an image that is none, too large or not whole.
 
     Example:
         >>> from mmdla.apis import SegInferencer
@@ -62,18 +59,6 @@ class SegInferencer(MMSegInferencer):
         for name, value in dict(classes=classes, palette=palette).items():
             if value is not None:
                 self.model.dataset_meta[name] = value
-
-    def _inputs_to_list(self, inputs) -> list:
-        """The inputs, the files among them looked at before any is decoded.
-
-        Raises:
-            ImageFileError: If one is no image, too large or not whole.
-        """
-        found = super()._inputs_to_list(inputs)
-        for item in found:
-            if isinstance(item, (str, os.PathLike)) and os.path.isfile(item):
-                check_image_file(item)
-        return found
 
     def _load_model_from_metafile(self, model: str) -> tuple[Config, str | None]:
         known = {

@@ -56,7 +56,7 @@ def export(
     - ``scores`` (N, classes), probabilities, of an ``ImageClassifier`` of mmpretrain, and with
       :class:`mmdla.ClassMapHead` ``class_maps`` (N, classes, h, w);
     - ``logits`` (N, out_channels, H, W), of an ``EncoderDecoder`` of mmseg, at the images' size, before
-      softmax or sigmoid;
+      softmax or, with one channel, before the sigmoid and the threshold that the file holds;
     - ``probability`` (N, H, W), of such with a ``BoundaryHead``.
 
     N, H and W are free: the size of the example binds none of them. mmseg's sliding windows are no part
@@ -128,7 +128,9 @@ def load(file: str | os.PathLike, format: str | None = None) -> tuple[Run, dict]
     Returns:
         tuple[Callable, dict]: A function from images (N, C, H, W) to a dict of outputs; and ``task``,
         ``classes``, ``normalized`` (whether by the graph), ``mean``, ``std``, ``channels``
-        (``'RGB'`` or ``'BGR'``) and ``mmdla``, the version.
+        (``'RGB'`` or ``'BGR'``) and ``mmdla``, the version; of a segmentor also ``labels``, the formula
+        from logits to labels, ``'argmax(logits, axis=1)'`` or ``'sigmoid(logits) > threshold'``, and
+        with the latter ``threshold``.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -198,8 +200,16 @@ class Graph(nn.Module):
             channels=self.channels,
             normalized=self.normalize,
             **numbers,
+            **(self.labels if self.task == 'segmentation' else {}),
             mmdla=__version__,
         )
+
+    @property
+    def labels(self) -> dict:
+        """How a segmentor's logits become labels, as mmseg's ``predict`` makes them."""
+        if self.model.out_channels > 1:
+            return dict(labels='argmax(logits, axis=1)')
+        return dict(labels='sigmoid(logits) > threshold', threshold=self.model.decode_head.threshold)
 
     def respond(self, images: Tensor) -> dict[str, Tensor]:
         """The outputs before they are made probabilities."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -16,11 +19,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..models.layers import LearnedUpsample
 from ..utils.modes import evaluating
+from ..utils.timing import timed
 from .convolutions import backend, replace_convolutions
 from .upsampling import PhaseUpsample
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 TOLERANCE = 1e-4  # of float32, relative
+# A lower precision is timed this often at most, and not again once so many seconds are over.
+ROUNDS, SECONDS = 5, 5.0
+SLOWER = 1.1  # times as long as float32: from here on it is no noise
 Maps = Tensor | list | tuple
 
 
@@ -42,6 +49,9 @@ def optimize(
     the processor. On a CPU, in float32, 3x3 convolutions go by Winograd's algorithm where that is
     faster, if a C++ compiler is there (``mmdla.deploy.winograd.unavailable()`` tells what is missing);
     in bfloat16 learned upsampling goes by phases. The model given is left as it is.
+
+    A lower precision is timed beside float32 on ``example``, both without the compiler, and where it
+    takes longer, as bfloat16 does on processors without arithmetic for it, a warning says how much.
 
     The copy takes what the model takes, float32 and contiguous, and gives float32. A classifier's and a
     segmentor's ``predict``, ``test_step`` and inferencers work as before
@@ -80,13 +90,31 @@ def optimize(
     """
     adapter = _adapter(model)
     _check(model, example, dtype, labels_only, adapter)
-    if dtype != torch.float32:
-        # There a wrong number is told from a rounded one.
-        optimize(model, example, compile=False)
+    # In float32 a wrong number is told from a rounded one, and the time is known that dtype must beat.
+    plain = None if dtype == torch.float32 else optimize(model, example, compile=False)
     copied = copy.deepcopy(model).eval().requires_grad_(False)
     quick = adapter.build(copied, example, dtype, compile, labels_only)
     quick.error = _compare(model, quick, example, dtype)
+    if plain is not None:
+        _warn_if_slower(plain, quick, example, dtype)
     return quick
+
+
+def _warn_if_slower(plain: Optimized, quick: Optimized, example: Maps, dtype: torch.dtype) -> None:
+    """Time both without the compiler, in turn, after the runs of :func:`_compare`."""
+    ratios: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while not ratios or (len(ratios) < ROUNDS and time.perf_counter() < end):
+        seconds = [timed(lambda m=m: m.network.uncompiled(example)) for m in (plain, quick)]
+        ratios.append(seconds[1] / seconds[0])
+    slowdown = statistics.median(ratios)
+    if slowdown > SLOWER:
+        warnings.warn(
+            f'dtype={dtype} takes {slowdown:.1f} times as long as torch.float32 on the example '
+            f'(median of {len(ratios)} in turn, without the compiler): this device is slow in it; '
+            'dtype=torch.float32 is likely faster',
+            stacklevel=3,
+        )
 
 
 def _check(

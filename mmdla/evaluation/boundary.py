@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from numbers import Real
@@ -12,8 +13,15 @@ from mmengine.logging import print_log
 from mmseg.registry import METRICS as MMSEG_METRICS
 
 from ..registry import METRICS
-from ..utils.boundaries import boundary_probability
-from .boundary_scores import BoundaryScores, count_image, counting_pool, threshold_values
+from ..utils.predictions import boundary_probability
+from .boundary_scores import (
+    BoundaryScores,
+    count_image,
+    counting_pool,
+    map_hints,
+    map_values,
+    threshold_values,
+)
 
 WAITING = 4  # images a process that may wait to be counted
 
@@ -36,9 +44,10 @@ class BoundaryMetric(BaseMetric):
     threshold    that of ODS, with its ``recall`` and ``precision``; thresholds are interpolated
     ===========  ====================================================================================
 
-    Every data sample has ``seg_logits`` (see :func:`mmdla.utils.boundaries.boundary_probability`),
-    ``img_path``, and ``seg_map_path``: annotations as :func:`mmdla.utils.boundaries.read_annotations`
-    reads them, of the image's own size.
+    Every data sample has ``seg_logits`` (see :func:`mmdla.utils.predictions.boundary_probability`),
+    ``img_path``, and ``seg_map_path``: annotations as :func:`mmdla.io.boundary_files.read_annotations`
+    reads them, of the image's own size. Where the values of all maps look empty, inverted or of another
+    scale, the log warns of it.
 
     Args:
         thresholds (int): n for k / (n + 1). 99 is the benchmark's; fewer, as 9 while training, are
@@ -91,20 +100,22 @@ class BoundaryMetric(BaseMetric):
                 )
             probability = boundary_probability(sample).cpu().numpy()
             arguments = (probability, annotations, path, self.settings)
+            values = map_values(probability)
             if self.jobs:
                 self._pool = self._pool or counting_pool(self.jobs)
-                self.results.append((path, self._pool.submit(count_image, *arguments)))
+                self.results.append((path, self._pool.submit(count_image, *arguments), values))
                 # No more maps wait than the processes need, and what fails fails soon.
                 waiting = len(self.results) - WAITING * self.jobs
                 if waiting > 0:
                     self._result(waiting - 1)
             else:
-                self.results.append((path, count_image(*arguments)))
+                self.results.append((path, count_image(*arguments), values))
 
     def _result(self, index: int) -> None:
-        path, counts = self.results[index]
+        path, counts, values = self.results[index]
         try:
-            self.results[index] = (path, counts.result() if isinstance(counts, Future) else counts)
+            counts = counts.result() if isinstance(counts, Future) else counts
+            self.results[index] = (path, counts, values)
         except Exception:
             self._close()
             raise
@@ -125,13 +136,16 @@ class BoundaryMetric(BaseMetric):
         self.results.extend(results)
         return super().evaluate(size)
 
-    def compute_metrics(self, results: list[tuple[str, np.ndarray]]) -> dict[str, float]:
-        """The metrics of counts."""
-        counts = dict(results)
+    def compute_metrics(self, results: list[tuple[str, np.ndarray, tuple]]) -> dict[str, float]:
+        """The metrics of counts, and warnings about values."""
+        counts = {path: count for path, count, _ in results}
         if len(counts) < len(results):
             raise ValueError(f'{len(results)} results are of {len(counts)} images: some came twice')
         if self.settings['thresholds'] != 99:
             number = self.settings['thresholds']
             print_log(f'Boundaries at {number} thresholds; the benchmark has 99.', 'current')
-        summary = BoundaryScores.of(counts).summary()
+        scores = BoundaryScores.of(counts)
+        for hint in map_hints({path: values for path, _, values in results}, scores.thresholds[0]):
+            print_log(f'Boundary maps: {hint}', 'current', logging.WARNING)
+        summary = scores.summary()
         return {name: value for name, value in summary.items() if not name.startswith('OIS_')}

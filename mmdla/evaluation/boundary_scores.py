@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 import torch
 
-from ..utils.boundaries import check_boundary_map, read_annotations, read_boundary_map
+from ..io.boundary_files import check_boundary_map, read_annotations, read_boundary_map
 from .boundary_matching import match_thresholds
 from .edge_nms import edge_nms
 from .thinning import thin_at_thresholds
+
+SMALL = 0.05  # no map of a data set whose largest value is below is on the right scale, most likely
 
 
 def threshold_values(thresholds: int) -> np.ndarray:
@@ -89,7 +91,7 @@ def count_image(
 
     Args:
         probability (np.ndarray | str | PathLike): The map, or its file.
-        annotations (str | PathLike): What :func:`mmdla.utils.boundaries.read_annotations` reads.
+        annotations (str | PathLike): What :func:`mmdla.io.boundary_files.read_annotations` reads.
         name (str): The image's, for messages.
         settings (Mapping): Of :func:`count_boundaries`.
 
@@ -108,6 +110,50 @@ def count_image(
         return count_boundaries(probability, truth, **settings)
     except ValueError as error:
         raise ValueError(f'{name}: {error}') from error
+
+
+def map_values(probability: np.ndarray) -> tuple[float, float]:
+    """The largest value of a map and its share of pixels of 0.5 or more, for :func:`map_hints`."""
+    return float(probability.max()), float((probability >= 0.5).mean())
+
+
+def map_hints(values: Mapping[str, tuple[float, float]], lowest: float) -> list[str]:
+    """Describe what is likely wrong with the maps of a data set, in a sentence for each mistake.
+
+    Args:
+        values (Mapping[str, tuple[float, float]]): Of each image, what :func:`map_values` returns.
+        lowest (float): The lowest threshold.
+
+    Returns:
+        list[str]: Empty if nothing looks wrong: that a map is of another scale, inverted or empty is
+        judged by the values of all images.
+    """
+    largest = max(high for high, _ in values.values())
+    light = sum(share for _, share in values.values()) / len(values)
+    empty = [name for name, (high, _) in values.items() if high == 0]
+    hints = []
+    if 0 < largest < max(lowest, SMALL):
+        hint = f'the largest value of all maps is {largest:.2g} on the range of 0 to 1'
+        if largest < lowest:
+            hint += f', below the lowest threshold of {lowest:.2g}, so that no boundary is found'
+        if any(abs(largest * scale - 1) < 1e-3 for scale in (255, 65535)):
+            hint += '; were 0 and 1 saved as integers? A boundary must be 255 in 8 bits, 65535 in 16.'
+        elif largest <= 255 / 65535:
+            hint += '; were 0 to 255 saved in 16 bits? Save them in 8 bits, or multiply them by 257.'
+        else:
+            hint += '; is their scale another?'
+        hints.append(hint)
+    if light > 0.5:
+        hints.append(
+            f'on average {100 * light:.0f}% of the pixels of a map are 0.5 or more; are the maps '
+            'inverted (dark on white)? Boundaries must be bright on dark.'
+        )
+    if empty:
+        hints.append(
+            f'{len(empty)} of {len(values)} maps are 0 everywhere, without any boundary: '
+            f'{", ".join(empty[:5])}{", ..." if len(empty) > 5 else "."}'
+        )
+    return hints
 
 
 def counting_pool(processes: int) -> ProcessPoolExecutor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from mmdla.apis import BoundaryInferencer
 from mmdla.apis.boundary_inferencer import name_images, overlay
 from mmdla.checkpoints import CheckpointError
 from mmdla.engine.config import build_model
-from mmdla.utils.boundaries import read_boundary_map
+from mmdla.io.boundary_files import read_boundary_map
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/dla34-8s_bsds500.py'
@@ -79,13 +80,53 @@ def test_weights_of_another_network(weights, name):
         BoundaryInferencer(name, weights, device='cpu')
 
 
-@pytest.mark.parametrize(
-    'array', [np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8), np.zeros((0, 9, 3), np.uint8)]
-)
-def test_arrays_that_are_no_images(weights, array):
+@pytest.mark.parametrize('array', [np.zeros((9, 9, 5), np.uint8), np.zeros((0, 9, 3), np.uint8)])
+def test_arrays_that_the_network_does_not_take(weights, array):
     inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
-    with pytest.raises(ValueError, match='uint8'):
+    with pytest.raises(
+        ValueError, match=r'image of shape \(.* and type uint8: the network does not take'
+    ):
         inferencer(array)
+
+
+def test_grey_arrays_and_floats(weights, image):
+    inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
+    grey = image[:32, :32, 0]
+    found = inferencer([grey, np.stack([grey] * 3, 2)])['predictions']
+    np.testing.assert_allclose(*found, atol=1e-6)
+    found = inferencer(image.astype(np.float32))['predictions']
+    np.testing.assert_allclose(found, inferencer(image)['predictions'], atol=1e-6)
+    with pytest.warns(UserWarning, match='values are up to 0.996, not 255'):
+        inferencer(image[:32, :32] / 255)
+
+
+@pytest.mark.parametrize('backend', ['cv2', 'tifffile'])
+def test_files_are_read_as_the_config_says(backend, tmp_path):
+    """Images of 16 bit and one channel, and of five bands of floats."""
+    if backend == 'tifffile':
+        tifffile = pytest.importorskip('tifffile')
+        shape, path = (40, 52, 5), tmp_path / 'a.tif'
+        values = np.random.default_rng(0).random(shape, np.float32) * 900
+        tifffile.imwrite(path, values, photometric='minisblack', planarconfig='contig')
+    else:
+        shape, path = (40, 52, 1), tmp_path / 'a.PNG'
+        values = np.random.default_rng(0).integers(0, 65535, shape, np.uint16)
+        cv2.imwrite(str(path), values)
+    cfg = Config.fromfile(CONFIG)
+    cfg.model.backbone.update(arch='46_c', in_channels=shape[2])
+    cfg.model.decode_head.in_channels = [64, 128, 256]
+    mean, std = float(values.mean()), float(values.std())
+    cfg.model.data_preprocessor.update(mean=[mean], std=[std], bgr_to_rgb=False)
+    cfg.test_dataloader.dataset.pipeline[0].update(imdecode_backend=backend, color_type='unchanged')
+    model = build_model(cfg)
+    torch.save(model.state_dict(), tmp_path / 'a.pth')
+    inferencer = BoundaryInferencer(cfg, str(tmp_path / 'a.pth'), device='cpu')
+    (found,) = inferencer([path], out_dir=tmp_path / 'out')['predictions']
+    x = (torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None] - mean) / std
+    with torch.no_grad():
+        logits = F.interpolate(inferencer.model(x, mode='tensor'), shape[:2], mode='bilinear')
+    np.testing.assert_allclose(found, logits.softmax(1)[0, 1].numpy(), atol=1e-4)
+    assert cv2.imread(str(tmp_path / 'out/overlays/a.jpg')).shape == (40, 52, 3)
 
 
 def test_by_name_and_by_path_alike(weights, image, folder):
@@ -140,7 +181,7 @@ def test_augmented(weights, image, tmp_path):
     with pytest.raises(ValueError, match=r'tta=True: tta_model .* must be a BoundaryTTAModel'):
         BoundaryInferencer(cfg, weights, tta=True, device='cpu')
     cfg.tta_pipeline = []
-    with pytest.raises(ValueError, match='tta_pipeline: must begin with LoadImageFromFile'):
+    with pytest.raises(ValueError, match='tta_pipeline: must begin with a transform that loads'):
         BoundaryInferencer(cfg, weights, tta=True, device='cpu')
 
 
@@ -162,21 +203,34 @@ def test_what_is_wrong_is_said(weights, image, tmp_path, folder):
     with pytest.raises(ValueError, match=r'is no boundary detector, .* this has 11'):
         BoundaryInferencer(camvid, str(tmp_path / 'camvid.pth'), device='cpu')
     inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
-    with pytest.raises(FileNotFoundError, match=r'b\.png: there is no such image or folder'):
+    with pytest.raises(FileNotFoundError, match=r'b\.png: no such image or folder'):
         inferencer(tmp_path / 'b.png')
-    with pytest.raises(ValueError, match=r'notes\.txt: no JPEG, PNG'):
+    with pytest.raises(ValueError, match=r'notes\.txt: the pipeline cannot load it as an image: '):
         inferencer(folder / 'notes.txt')
-    with pytest.raises(
-        ValueError, match=r'image of shape \(61, 83\) and type uint8: must be \(H, W, 3\), BGR'
-    ):
-        inferencer(image[..., 0])
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='empty: the folder holds no image'):
         name_images(tmp_path / 'empty')
     assert list(name_images([folder, image])) == ['a', 'night/a', 'night/rain/b', '00000001']
-    cv2.imwrite(str(folder / 'night/a.jpg'), image)
-    with pytest.raises(ValueError, match='both would be written as night/a; rename'):
-        name_images(folder)
+    with pytest.raises(ValueError, match=r'a.png and .*a.png: both would be written as .*a.png'):
+        name_images([folder / 'a.png', folder / 'a.png'])
+
+
+def test_images_of_one_name_are_kept_apart(folder, image, tmp_path):
+    def named(*inputs) -> list[str]:
+        return list(name_images(list(inputs)))
+
+    assert named(folder / 'a.png', folder / 'night/a.PNG') == ['a', 'night/a']
+    copy = tmp_path / 'copy'
+    shutil.copytree(folder, copy)
+    assert named(folder, copy)[:2] == ['images/a', 'images/night/a']
+    assert named(folder, copy)[3:5] == ['copy/a', 'copy/night/a']
+    (folder / '00000001.png').write_bytes((folder / 'a.png').read_bytes())
+    assert named(folder / '00000001.png', image) == ['00000001.png', '00000001']
+    (folder / 'night/a.jpg').write_bytes((folder / 'a.png').read_bytes())
+    assert named(folder / 'night') == ['a.PNG', 'a.jpg', 'rain/b']
+    (tmp_path / 'linked').mkdir()
+    (tmp_path / 'linked/evening').symlink_to(folder / 'night')
+    assert named(tmp_path / 'linked') == ['evening/a.PNG', 'evening/a.jpg', 'evening/rain/b']
 
 
 def test_tool_writes_what_evaluation_reads(run_tool, weights, folder, tmp_path):
@@ -217,12 +271,11 @@ def test_tool_says_what_is_wrong(run_tool, weights, folder, tmp_path):
     assert 'detect_boundaries: ' in wrong(tmp_path / 'none.py', weights, folder)
     classifier = ROOT / 'configs/dla34_imagenet.py'
     assert 'is no config of a segmentor of mmseg' in wrong(classifier, weights, folder)
-    assert f'{tmp_path / "none"}: there is no such image' in wrong(CONFIG, weights, tmp_path / 'none')
+    assert f'{tmp_path / "none"}: no such image' in wrong(CONFIG, weights, tmp_path / 'none')
     assert 'there is no such file' in wrong(CONFIG, tmp_path / 'none.pth', folder)
     text = wrong(CONFIG, weights, folder, '--overlay-threshold', '1.5')
     assert '--overlay-threshold 1.5 must be from 0 to 1' in text
-    text = wrong(CONFIG, weights, folder / 'a.png', folder / 'night/a.PNG')
-    assert 'both would be written as a; rename one of them' in text
+    assert 'both would be written as ' in wrong(CONFIG, weights, folder / 'a.png', folder / 'a.png')
     assert not (tmp_path / 'out').exists()
     (folder / 'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0')
-    assert f'{folder / "broken.jpg"}: truncated or damaged JPEG' in wrong(CONFIG, weights, folder)
+    assert f'{folder / "broken.jpg"}: the pipeline cannot load it' in wrong(CONFIG, weights, folder)

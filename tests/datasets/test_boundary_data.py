@@ -26,7 +26,7 @@ from mmdla.datasets.transforms import (
     ThinResize,
 )
 from mmdla.datasets.transforms.boundaries import move_lines
-from mmdla.utils.boundaries import read_annotations
+from mmdla.io.boundary_files import read_annotations
 from mmdla.utils.data_checks import check_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from conftest import ROOT, random_norms
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdla.deploy import OptimizeError, optimize
+from mmdla.deploy import OptimizeError, inference, optimize
 from mmdla.deploy.inference import Optimized
 from mmdla.deploy.upsampling import PhaseUpsample
 from mmdla.models import DLA, DRN, IDAUp
@@ -310,6 +311,60 @@ def test_inferencer_and_test_step(tmp_path):
     found = inferencer(image)['predictions']
     assert found.shape == wanted.shape
     assert (found == wanted).mean() > 0.999
+
+
+# -- a lower precision that is no faster ----------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The timer of float32 and bfloat16 in turn: seconds of a call of each, by their type."""
+    seconds, calls = {torch.float32: 1.0, torch.bfloat16: 1.0}, []
+
+    def timed(call):
+        model = call.__defaults__[0]
+        calls.append(model.network.dtype)
+        call()
+        return seconds[model.network.dtype]
+
+    monkeypatch.setattr(inference, 'timed', timed)
+    monkeypatch.setattr(inference, 'SECONDS', 600.0)  # however busy the machine is
+    return seconds, calls
+
+
+@pytest.mark.parametrize('kind', ['backbone', 'classifier', 'segmentor'])
+def test_bfloat16_that_is_slower_is_warned_of(kind, clock):
+    model = dict(
+        backbone=lambda: random_norms(DLA(SMALL)),
+        classifier=classifier,
+        segmentor=lambda: segmentor({}),
+    )[kind]()
+    seconds, calls = clock
+    seconds[torch.bfloat16] = 7.04
+    with pytest.warns(
+        UserWarning, match=r'dtype=torch.bfloat16 takes 7.0 times as long as torch.float32'
+    ) as told:
+        optimize(model, torch.rand(1, 3, 64, 96), torch.bfloat16, compile=False)
+    assert len([w for w in told if 'times as long' in str(w.message)]) == 1
+    assert calls == [torch.float32, torch.bfloat16] * inference.ROUNDS, 'in turn'
+
+
+def test_bfloat16_that_is_as_fast_is_not(clock, monkeypatch):
+    model, x = random_norms(DLA(SMALL)), torch.rand(1, 3, 64, 96)
+    seconds, calls = clock
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for value in (0.4, 1.09):
+            seconds[torch.bfloat16] = value
+            optimize(model, x, torch.bfloat16, compile=False)
+        calls.clear()
+        optimize(model, x, compile=False)
+    assert not calls, 'float32 is not timed'
+    # One round where even that takes longer than all are given.
+    monkeypatch.setattr(inference, 'SECONDS', 0.0)
+    seconds[torch.bfloat16] = 3
+    with pytest.warns(UserWarning, match=r'3\.0 times .*median of 1 in turn'):
+        optimize(model, x, torch.bfloat16, compile=False)
 
 
 # -- what cannot be -----------------------------------------------------------------------------------

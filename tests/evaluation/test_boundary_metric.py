@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 
 import cv2
 import numpy as np
@@ -17,8 +18,13 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmdla.evaluation.boundary import BoundaryMetric
-from mmdla.evaluation.boundary_scores import BoundaryScores, count_boundaries
-from mmdla.utils.boundaries import read_boundary_map, write_boundary_map
+from mmdla.evaluation.boundary_scores import BoundaryScores, count_boundaries, map_hints
+from mmdla.io.boundary_files import (
+    pair_boundary_files,
+    read_annotations,
+    read_boundary_map,
+    write_boundary_map,
+)
 
 EVAL = 'analysis_tools/eval_boundaries.py'
 
@@ -209,8 +215,6 @@ def test_tool(files, tmp_path, run_tool, jobs):
 def spoil(case: str, maps, truths) -> None:
     if case == 'missing prediction':
         (maps / 'b.png').unlink()
-    elif case == 'missing annotation':
-        (truths / 'c.png').unlink()
     elif case == 'wrong size':
         write_boundary_map(maps / 'b.png', np.zeros((50, 40)))
     elif case == 'values':
@@ -218,7 +222,9 @@ def spoil(case: str, maps, truths) -> None:
     elif case == 'nan':
         np.save(maps / 'a.npy', np.full((40, 50), np.nan, np.float32))
     elif case == 'colour':
-        cv2.imwrite(str(maps / 'c.png'), np.zeros((40, 50, 3), np.uint8))
+        image = np.zeros((40, 50, 3), np.uint8)
+        image[3, 4] = (0, 0, 255)
+        cv2.imwrite(str(maps / 'c.png'), image)
     elif case == 'no groundTruth':
         savemat(truths / 'a.mat', dict(segmentation=np.zeros((40, 50))))
     elif case == 'no Boundaries':
@@ -233,13 +239,11 @@ def spoil(case: str, maps, truths) -> None:
         savemat(truths / 'a.mat', dict(groundTruth=np.empty((1, 0), object)))
     elif case == 'annotators differ':
         cv2.imwrite(str(truths / 'b/1.png'), np.zeros((9, 9), np.uint8))
-    elif case == 'no annotator':
-        for path in (truths / 'b').iterdir():
-            path.unlink()
     elif case == 'twice':
         write_boundary_map(maps / 'a.png', np.zeros((40, 50)))
-    elif case == 'folder':
+    elif case == 'another folder':
         (maps / 'more').mkdir()
+        (maps / 'b.png').rename(maps / 'more/b.png')
     elif case == 'npz':
         np.savez(maps / 'a.npz', np.zeros((40, 50)))
         (maps / 'a.npz').replace(maps / 'a.npy')
@@ -258,31 +262,35 @@ def spoil(case: str, maps, truths) -> None:
         (truths / 'c.png').write_bytes(data)
     elif case == 'no png':
         (maps / 'c.png').write_bytes(b'nothing')
+    elif case == 'cut png':
+        (maps / 'c.png').write_bytes((maps / 'c.png').read_bytes()[:-200])
+    elif case == 'HDF5':
+        (truths / 'a.mat').write_bytes(b'MATLAB 7.3 MAT-file'.ljust(124) + b'\0\2IM' + bytes(512))
 
 
 @pytest.mark.parametrize(
     ('case', 'message'),
     [
         ('missing prediction', r'truths.b has no prediction'),
-        ('missing annotation', r'c\.png has no annotation'),
         ('wrong size', r'b\.png is of size \(50, 40\).*\(40, 50\)'),
         ('values', r'a\.npy: values must be from 0 to 1; they go from 1\.5'),
         ('nan', r'a\.npy: values must be from 0 to 1'),
-        ('colour', r'c\.png: a boundary map must be a PNG of one channel'),
+        ('colour', r'c\.png: must be grey; its 3 channels differ'),
         ('no groundTruth', r'a\.mat: must hold a cell array groundTruth, but holds'),
         ('no Boundaries', r'a\.mat: groundTruth\{1\} has no field Boundaries'),
-        ('no mat', r'a\.mat: not readable as a \.mat file'),
-        ('cut mat', r'a\.mat: not readable as a \.mat file'),
+        ('no mat', r'a\.mat: SciPy cannot read it as a \.mat file: Unknown mat file type'),
+        ('cut mat', r'a\.mat: SciPy cannot read it as a \.mat file'),
+        ('HDF5', r'a\.mat: SciPy cannot read version 7\.3, which is HDF5; save it with -v7'),
         ('empty mat', r'a\.mat: groundTruth is empty'),
         ('annotators differ', r'b: its annotations differ in size'),
-        ('no annotator', r'b: the folder holds no PNG'),
         ('twice', r'a\.npy and .*a\.png are of one image|a\.png and .*a\.npy are of one image'),
-        ('folder', r'more is a folder: maps must lie in'),
+        ('another folder', r'b has no prediction .*maps.b\.\*; .*more.b\.png is in another folder'),
         ('npz', r'a\.npy: is an archive of arrays'),
         ('mat with nan', r'a\.mat: groundTruth\{1\}\.Boundaries has NaN'),
         ('mat of cells', r'a\.mat: groundTruth\{1\}\.Boundaries must be an image of numbers'),
-        ('damaged label', r'c\.png: truncated or damaged PNG'),
-        ('no png', r'c\.png: no PNG; it starts with'),
+        ('damaged label', r'c\.png: Pillow cannot read it as labels: '),
+        ('no png', r'c\.png: OpenCV cannot read this file as an image'),
+        ('cut png', r'c\.png: OpenCV cannot read this file as an image'),
     ],
 )
 def test_tool_names_what_is_wrong(files, run_tool, case, message):
@@ -293,6 +301,178 @@ def test_tool_names_what_is_wrong(files, run_tool, case, message):
     assert 'Traceback' not in text
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(text)
+
+
+# -- maps that are likely not what was meant ------------------------------------------------------
+
+WRONG_MAPS = {
+    '0 and 1 in 8 bits': (lambda p: (p > 0.5).astype(np.uint8), r'largest value of all maps is 0\.0039 .*below the lowest.*255 in 8 bits'),
+    '0 and 1 in 16 bits': (lambda p: (p > 0.5).astype(np.uint16), r'largest value .* 65535 in 16'),
+    '0 to 255 in 16 bits': (lambda p: np.rint(p * 255).astype(np.uint16), r'largest value .*multiply them by 257'),
+    'number of annotators': (lambda p: np.rint(p * 5).astype(np.uint8), r'largest value .*is their scale another'),
+    'dark on white': (lambda p: np.rint(255 - p * 255).astype(np.uint8), r'9\d% of the pixels .*inverted'),
+    'binary, dark on white': (lambda p: (p <= 0.5).astype(np.uint8) * 255, r'9\d% of the pixels .*inverted'),
+    'empty': (lambda p: (p * 0).astype(np.uint8), r'2 of 2 maps are 0 everywhere, without any boundary: a, b'),
+}  # fmt: skip
+
+
+def sharp(seed: int) -> np.ndarray:
+    """A map of some scene without noise."""
+    return cv2.GaussianBlur(scene(seed)[1][0].astype(np.float32), (0, 0), 1) ** 0.5
+
+
+@pytest.mark.parametrize('kind', WRONG_MAPS)
+def test_likely_mistakes_are_told_once(kind, tmp_path, run_tool, monkeypatch):
+    change, hint = WRONG_MAPS[kind]
+    maps, truths = tmp_path / 'maps', tmp_path / 'truths'
+    maps.mkdir(), truths.mkdir()
+    metric, logged = BoundaryMetric(thresholds=99), []
+    monkeypatch.setattr('mmdla.evaluation.boundary.print_log', lambda text, *_: logged.append(text))
+    for k, name in enumerate('ab'):
+        cv2.imwrite(str(maps / f'{name}.png'), change(sharp(k)))
+        cv2.imwrite(str(truths / f'{name}.png'), scene(k)[1][0].astype(np.uint8))
+        probability = torch.from_numpy(read_boundary_map(maps / f'{name}.png'))
+        sample = dict(img_path=name, seg_map_path=str(truths / f'{name}.png'))
+        metric.process({}, [sample | dict(seg_logits=dict(data=probability[None]))])
+    status, text = run_tool(EVAL, maps, truths, '--jobs', 1)
+    assert status == 0
+    assert text.count(f'Warning: {maps}: ') == 1
+    metric.evaluate(2)
+    assert len(logged) == 1
+    for told in (text, logged[0]):
+        with pytest.raises(AssertionError, match=hint):
+            raise AssertionError(told)
+
+
+def test_good_maps_are_not_warned_of(tmp_path, run_tool):
+    """One map that is empty, dim or bright by itself says nothing of the scale of all."""
+    values = dict(a=(1.0, 0.1), b=(0.003, 0.0), c=(1.0, 0.9))
+    assert map_hints(values, 0.01) == []
+    assert map_hints(dict(a=(1.0, 0.1), b=(0.0, 0.0)), 0.01)[0].startswith(
+        '1 of 2 maps are 0 everywhere'
+    )
+    maps, truths = tmp_path / 'maps', tmp_path / 'truths'
+    maps.mkdir(), truths.mkdir()
+    write_boundary_map(maps / 'a.png', sharp(0))
+    cv2.imwrite(str(truths / 'a.png'), scene(0)[1][0].astype(np.uint8))
+    assert 'Warning' not in run_tool(EVAL, maps, truths, '--jobs', 1)[1]
+
+
+# -- files as others write them -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.PNG', 'a.tif', 'a.bmp', 'a.JPG', 'a.npy', 'a.TIFF'])
+@pytest.mark.parametrize('channels', ['grey', 'three equal', 'with alpha'])
+def test_maps_of_every_kind_are_read(name, channels, tmp_path):
+    grey = np.zeros((40, 50), np.uint8)
+    grey[8:16, :] = 255  # on the blocks of a JPEG
+    values = grey if channels == 'grey' or name == 'a.npy' else np.stack([grey] * 3, 2)
+    if channels == 'with alpha' and name.lower().endswith(('png', 'tif', 'tiff')):
+        values = np.dstack([values, np.full_like(grey, 200)])
+    path = tmp_path / name
+    if name == 'a.npy':
+        np.save(path, values / 255)
+    else:
+        assert cv2.imwrite(str(path), values)
+    np.testing.assert_allclose(read_boundary_map(path), grey / 255, atol=0.02)
+    if values.dtype == np.uint8 and path.suffix.lower() in ('.png', '.tif', '.tiff', '.bmp'):
+        if values.ndim == 3 and values.shape[2] == 4:
+            values = values[..., :3]
+        cv2.imwrite(str(path), values // 255)
+        assert np.array_equal(read_annotations(path)[0], grey > 0)
+
+
+def test_sixteen_bits_and_floats_keep_their_values(tmp_path):
+    values = np.random.default_rng(0).random((7, 9))
+    for name, stored, largest in (('a.png', np.uint16, 65535), ('a.tif', np.float32, 1)):
+        cv2.imwrite(str(tmp_path / name), (values * largest).astype(stored))
+        assert np.abs(read_boundary_map(tmp_path / name) - values).max() < 1e-4
+
+
+def mat_cells(kind: str, maps: np.ndarray) -> object:
+    """Annotations as MATLAB programs hold them."""
+    from scipy.sparse import csc_matrix
+
+    if kind == 'struct array':
+        cells = np.zeros((1, len(maps)), [('Boundaries', object), ('Note', object)])
+        for k, one in enumerate(maps):
+            cells[0, k] = (one.astype(np.uint8), 'text')
+        return cells
+    cells = np.empty((1, len(maps)), object)
+    for k, one in enumerate(maps):
+        drawn = csc_matrix(one.astype(float)) if kind == 'sparse' else one.astype(kind)
+        cells[0, k] = dict(Segmentation=np.ones(one.shape, np.uint16), Boundaries=drawn, by='é€')
+    return cells
+
+
+@pytest.mark.parametrize('kind', ['uint8', 'float64', 'int16', 'bool', 'sparse', 'struct array'])
+@pytest.mark.parametrize('name', ['a.mat', 'a.MAT'])
+def test_annotations_of_every_kind_are_read(kind, name, tmp_path):
+    annotations = scene(0)[1]
+    beside = dict(text='of letters', cell=np.array([['a', 1]], object), number=3.0)
+    for compressed in (False, True):
+        savemat(
+            tmp_path / name, dict(beside, groundTruth=mat_cells(kind, annotations)),
+            do_compression=compressed, appendmat=False,
+        )  # fmt: skip
+        assert np.array_equal(read_annotations(tmp_path / name), annotations)
+
+
+def test_what_lies_beside_groundtruth_is_not_looked_at(tmp_path):
+    """Such as an object, which SciPy does not turn into data."""
+    annotations = scene(0)[1]
+    write_mat(tmp_path / 'a.mat', *annotations)
+    content = (tmp_path / 'a.mat').read_bytes()
+
+    def element(kind: int, data: bytes) -> bytes:
+        return struct.pack('<II', kind, len(data)) + data + bytes(-len(data) % 8)
+
+    parts = (
+        element(6, struct.pack('<II', 17, 0)),
+        element(5, struct.pack('<2i', 1, 1)),
+        element(1, b'odd'),
+    )
+    (tmp_path / 'a.mat').write_bytes(content + element(14, b''.join(parts)))
+    assert np.array_equal(read_annotations(tmp_path / 'a.mat'), annotations)
+
+
+def place(root, *names: str) -> None:
+    """Maps or labels of one pixel below a folder."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((8, 8), 255, np.uint8))
+
+
+def test_files_in_folders_are_paired_by_their_path(tmp_path):
+    maps, truths = tmp_path / 'maps', tmp_path / 'truths'
+    place(maps, 'day/1.png', 'night/1.PNG', '2.jpg', 'day/people.png', '.hidden/3.png', '._2.png')
+    place(truths, 'day/1.png', 'night/1.png', '2/0.png', '2/1.png', 'day/people/0.png', '.hidden/3.png')
+    found = pair_boundary_files(maps, truths)
+    assert found == {
+        '2': (maps / '2.jpg', truths / '2'),
+        'day/1': (maps / 'day/1.png', truths / 'day/1.png'),
+        'day/people': (maps / 'day/people.png', truths / 'day/people'),
+        'night/1': (maps / 'night/1.PNG', truths / 'night/1.png'),
+    }
+    # Links to folders are followed, and one to a folder above is not followed for ever.
+    (tmp_path / 'links').mkdir()
+    (tmp_path / 'links/day').symlink_to(maps / 'day')
+    (tmp_path / 'links/night').symlink_to(maps / 'night')
+    (tmp_path / 'links/2.jpg').symlink_to(maps / '2.jpg')
+    (maps / 'day/round').symlink_to(tmp_path / 'links')
+    assert list(pair_boundary_files(tmp_path / 'links', truths)) == list(found)
+
+
+def test_maps_without_annotation_are_named_and_the_others_scored(files, run_tool):
+    maps, truths = files
+    (truths / 'c.png').unlink()
+    place(maps, 'more/a.png')
+    status, text = run_tool(EVAL, *files, '--jobs', 1, '--thresholds', 3)
+    assert status == 0
+    assert '2 images x 3 thresholds' in text
+    assert f'2 of 4 boundary maps have no annotation in {truths}' in text
+    assert f'not scored: {maps / "c.png"}, {maps / "more/a.png"}' in text
 
 
 def test_tool_lists_every_problem(files, run_tool):
@@ -357,8 +537,6 @@ def test_real_data_round_trip(tmp_path, run_tool):
         (folder / path.name).write_bytes(path.read_bytes())
     maps = tmp_path / 'maps'
     maps.mkdir()
-    from mmdla.utils.boundaries import read_annotations
-
     for path in folder.iterdir():
         # the share of annotators who marked a pixel, against themselves: a human upper bound
         write_boundary_map(maps / f'{path.stem}.png', read_annotations(path).mean(0))

@@ -25,7 +25,7 @@ from mmdla.evaluation.boundary_scores import (
 )
 from mmdla.evaluation.edge_nms import edge_nms
 from mmdla.evaluation.thinning import thin_at_thresholds
-from mmdla.utils.boundaries import read_annotations, read_boundary_map
+from mmdla.io.boundary_files import read_annotations, read_boundary_map
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 

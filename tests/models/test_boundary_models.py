@@ -29,7 +29,7 @@ from mmdla.models import (
     BoundaryHead,
     BoundaryTTAModel,
 )
-from mmdla.utils.boundaries import boundary_probability
+from mmdla.utils.predictions import boundary_probability
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LOSSES = (BoundaryCrossEntropyLoss, BalancedBoundaryLoss)

@@ -17,7 +17,7 @@ pytest.importorskip('scipy')
 from scipy.io import savemat
 
 from mmdla.datasets import BSDS500Dataset, PASCALBoundariesDataset
-from mmdla.utils.boundaries import read_annotations
+from mmdla.io.boundary_files import read_annotations
 
 BSDS = 'dataset_converters/bsds500.py'
 PASCAL = 'dataset_converters/pascal_boundaries.py'
@@ -118,30 +118,46 @@ def test_bsds_names_what_is_wrong(folder, run_tool, tmp_path):
     write_mat(data / 'groundTruth/train/a.mat', np.ones((2, 9, 9), bool))
     refused('groundTruth/train/a.mat is of size (9, 9), its image of size (20, 30)')
     (data / 'groundTruth/train/a.mat').write_bytes(b'no' * 100)
-    refused('not readable as a .mat file')
+    refused('a.mat: SciPy cannot read it as a .mat file')
     (data / 'groundTruth/train/a.mat').unlink()
     refused('1 of images are not in groundTruth; the first: train/a')
 
 
-@pytest.mark.parametrize('kind', ['absolute', 'above', 'link'])
-def test_bsds_archives_stay_inside(kind, run_tool, tmp_path):
-    path = tmp_path / 'bad.tgz'
-    names = dict(
-        absolute='/images/train/a.jpg', above='../images/train/a.jpg', link='images/train/a.jpg'
-    )
+@pytest.mark.parametrize('prefix', ['/', '../', 'BSR/../../'])
+def test_bsds_archives_stay_inside(prefix, folder, run_tool, tmp_path):
+    """Members get names of the tool's own, whatever folder theirs lead to."""
+    path = tmp_path / 'odd.tgz'
+    data = folder / 'BSDS500/data'
     with tarfile.open(path, 'w:gz') as tar:
-        member = tarfile.TarInfo(names[kind])
-        if kind == 'link':
-            member.type, member.linkname = tarfile.SYMTYPE, '/etc/passwd'
-            tar.addfile(member)
-        else:
-            member.size = 4
-            tar.addfile(member, io.BytesIO(b'data'))
+        for file in data.rglob('[a-d].*'):
+            member = tar.gettarinfo(file)
+            member.name = f'{prefix}{file.relative_to(data).as_posix()}'
+            tar.addfile(member, io.BytesIO(file.read_bytes()))
+    before = set(tmp_path.rglob('*'))
     status, text = run_tool(BSDS, path, tmp_path / 'out')
-    assert status != 0
-    assert names[kind] in text
-    assert 'leads out of the folder' in text
-    assert not (tmp_path / 'out').exists()
+    assert status == 0, text
+    new = set(tmp_path.rglob('*')) - before
+    assert len([p for p in new if p.is_file()]) == 8
+    assert all(p.is_relative_to(tmp_path / 'out') for p in new)
+
+
+def test_bsds_archives_of_links_and_cut_ones_are_refused(archive, run_tool, tmp_path):
+    path = tmp_path / 'links.tgz'
+    with tarfile.open(path, 'w:gz') as tar:
+        member = tarfile.TarInfo('images/train/a.jpg')
+        member.type, member.linkname = tarfile.SYMTYPE, '/etc/passwd'
+        tar.addfile(member)
+    for source, message in (
+        (path, "has 'images/train/a.jpg', which is no file"),
+        (archive, 'cannot read'),
+    ):
+        content = source.read_bytes()
+        source.write_bytes(content if source == path else content[: len(content) // 2])
+        status, text = run_tool(BSDS, source, tmp_path / 'out')
+        assert status != 0
+        assert f'bsds500: {source}' in text
+        assert message in text
+        assert not (tmp_path / 'out').exists()
 
 
 # -- PASCAL Boundaries ------------------------------------------------------------------------------
@@ -182,6 +198,7 @@ def test_pascal_from_a_folder(run_tool, tmp_path):
     refused(
         '--split all must be one of train, val, test', *args, '--split', 'all', tmp_path / 'val.txt'
     )
+    write_image(tmp_path / 'images/d.jpg')
     for text, message in (
         ('', 'names no image'),
         ('a\na', "has the name 'a' twice"),

@@ -28,7 +28,7 @@ from mmdla.deploy.exporting import ExportError, Graph, export, load, task_of
 from mmdla.engine.config import build_model
 from mmdla.models import DLA, DRN
 from mmdla.models.layers import aggregation, upsampling
-from mmdla.utils.boundaries import boundary_probability
+from mmdla.utils.predictions import boundary_probability
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD, EVEN = (65, 97), (64, 96)
@@ -272,6 +272,21 @@ def test_metadata_and_normalization_are_in_the_file(tmp_path):
     assert json.loads(held['mmdla'])['classes'] == ['a', 'b', 'ç']
 
 
+@pytest.mark.parametrize('format', SUFFIX)
+def test_files_say_how_logits_become_labels(format, tmp_path):
+    wanted = dict(
+        ida_up=dict(labels='argmax(logits, axis=1)'),
+        ida_up_one_output=dict(labels='sigmoid(logits) > threshold', threshold=0.3),  # mmseg's default
+        boundaries_one_output={},
+        classifier={},
+    )
+    for name, told in wanted.items():
+        file = tmp_path / f'{name}.{SUFFIX[format]}'
+        export(build(SETTINGS[name]), torch.randn(1, 3, 33, 34), file, format)
+        about = load(file)[1]
+        assert {key: about[key] for key in ('labels', 'threshold') if key in about} == told
+
+
 class Folding(nn.Module):
     """A backbone that asks for even sizes."""
 
@@ -415,12 +430,31 @@ def test_the_code_of_the_docs_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / 'docs/deployment.md').read_text()
     onnx, torch_export, python = re.findall(r'^```python\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
-    model, images = build(SETTINGS['linear_bilinear']), torch.randn(1, 3, 9, 12)
-    Image.fromarray(np.full((9, 12, 3), 77, np.uint8)).save('street.png')
-    export(model, images, 'dla34.onnx', classes=['road', 'sky', 'car'])
-    exec(onnx, names := {})
-    assert names['labels'].shape == (9, 12)
-    assert sum(eval(capsys.readouterr().out).values()) == 9 * 12
+    images = torch.randn(1, 3, 9, 12)
+    values = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
+    Image.fromarray(values).save('street.png')
+    normalized = (values - np.array(PREPROCESSOR['mean'])) / np.array(PREPROCESSOR['std'])
+    normalized = torch.from_numpy(normalized).float().permute(2, 0, 1)[None]
+    for name, classes in dict(
+        linear_bilinear=['road', 'sky', 'car'], ida_up_one_output=['no', 'yes']
+    ).items():
+        model = build(SETTINGS[name])
+        if name == 'ida_up_one_output':  # another than mmseg's default, and not one-sided
+            with torch.no_grad():
+                layer = model.decode_head.conv_seg
+                layer.bias.zero_()
+                spread, middle = torch.std_mean(Graph(model)(normalized)['logits'])
+                layer.weight /= spread
+                layer.bias -= middle / spread
+            model.decode_head.threshold = 0.4
+        with torch.no_grad():
+            wanted = model.predict(normalized)[0].pred_sem_seg.data[0].numpy()
+        Path('dla34.onnx').unlink(missing_ok=True)
+        export(model, images, 'dla34.onnx', classes=classes)
+        exec(onnx, names := {})
+        assert np.array_equal(names['labels'], wanted)
+        assert len(np.unique(wanted)) > (name == 'ida_up_one_output')
+        assert sum(eval(capsys.readouterr().out).values()) == 9 * 12
     export(build(TINY), images, 'dla34.pt2', 'torch_export', classes=['cat', 'dog', 'cow'])
     exec(torch_export, {})
     assert capsys.readouterr().out.strip() in ('cat', 'dog', 'cow')

@@ -21,7 +21,7 @@ from mmdla.evaluation.boundary_matching import match_boundaries
 from mmdla.evaluation.boundary_scores import count_image, counting_pool, threshold_values
 from mmdla.evaluation.edge_nms import edge_nms
 from mmdla.evaluation.thinning import thin_at_thresholds
-from mmdla.utils.boundaries import pair_boundary_files, read_annotations, read_boundary_map
+from mmdla.io.boundary_files import pair_boundary_files, read_annotations, read_boundary_map
 
 MAX_DIST = 0.0075
 

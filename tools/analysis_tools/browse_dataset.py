@@ -1,6 +1,7 @@
 """Look at what a config's pipeline yields: `python tools/analysis_tools/browse_dataset.py CONFIG OUT`.
 
-Writes image and labels of each sample, augmented as in training, side by side.
+Writes image and labels of each sample, augmented as in training, side by side. Of images with more than
+three channels the first three are shown.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
 from mmdla.engine.config import add_cfg_options, read_config
+from mmdla.visualization.images import to_bgr8
 
 
 def main() -> None:
@@ -28,7 +30,6 @@ def main() -> None:
     args = parser.parse_args()
     cfg = read_config(args)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    check_config(cfg, [args.split])
     dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
     cfg.visualizer.setdefault('name', 'visualizer')
     visualizer = VISUALIZERS.build(cfg.visualizer)
@@ -36,7 +37,7 @@ def main() -> None:
 
     for i in track_iter_progress(list(range(min(args.number, len(dataset))))):
         sample = dataset[i]
-        image = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]  # BGR to RGB
+        image = to_bgr8(sample['inputs'].permute(1, 2, 0).numpy())[..., ::-1]  # visualizers take RGB
         stem = Path(sample['data_samples'].img_path).stem
         options = dict(draw_pred=False, out_file=str(args.out / f'{i:04d}_{stem}.png'))
         if hasattr(visualizer, 'visualize_cls'):  # mmpretrain's

@@ -34,10 +34,10 @@ from torch import Tensor, nn
 import mmdla  # noqa: F401
 from mmdla.checkpoints import load_pretrained
 from mmdla.engine.config import build_model
+from mmdla.io.images import read_image
 from mmdla.models import DLA, DRN
 from mmdla.models.backbones.levels import LevelBackbone
 from mmdla.registry import check_library
-from mmdla.utils.image_files import read_bgr
 from mmdla.visualization.gridding import (
     MAPS,
     draw,
@@ -176,7 +176,7 @@ def picture(args: argparse.Namespace) -> np.ndarray:
         return ObjectPicture(args.seed, 'butterfly', args.size).image
     if not args.image.is_file():
         raise ValueError(f'--image {args.image}: there is no such file')
-    image = read_bgr(args.image)
+    image = read_image(args.image)
     side = min(image.shape[:2])
     y, x = ((s - side) // 2 for s in image.shape[:2])
     image = image[y : y + side, x : x + side]

@@ -1,8 +1,9 @@
 """Score boundary maps as the BSDS benchmark does: `eval_boundaries.py PRED_DIR GT_DIR`.
 
-PRED_DIR holds a map an image, NAME.png of 8 or 16 bit or NAME.npy of values from 0 to 1. GT_DIR
-holds under the same names NAME.mat as BSDS500 has them, NAME.png (what is not 0 is boundary), or a
-folder NAME of such PNGs, one an annotator. Prints ODS, OIS, AP and R50; with --out writes scores.json,
+PRED_DIR holds a map an image, NAME.png of 8 or 16 bit (or JPEG, BMP, TIFF) or NAME.npy of values from 0
+to 1. GT_DIR holds under the same names NAME.mat as BSDS500 has them, NAME.png (what is not 0 is
+boundary), or a folder NAME of such PNGs, one an annotator. Files in folders are paired by their path
+below PRED_DIR and GT_DIR. Prints ODS, OIS, AP and R50; with --out writes scores.json,
 the benchmark's three tables (eval_bdry.txt, eval_bdry_thr.txt, eval_bdry_img.txt) and
 precision_recall.png.
 """
@@ -22,8 +23,15 @@ from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
 from mmdla.datasets.folders import is_nonempty
-from mmdla.evaluation.boundary_scores import BoundaryScores, count_image, counting_pool
-from mmdla.utils.boundaries import (
+from mmdla.evaluation.boundary_scores import (
+    BoundaryScores,
+    count_image,
+    counting_pool,
+    map_hints,
+    map_values,
+    threshold_values,
+)
+from mmdla.io.boundary_files import (
     pair_boundary_files,
     read_annotations,
     read_boundary_map,
@@ -69,16 +77,18 @@ def available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def check(pairs: dict[str, tuple[Path, Path]]) -> None:
-    """Read every file once, before the long part.
+def check(pairs: dict[str, tuple[Path, Path]]) -> dict[str, tuple[float, float]]:
+    """Read every file once, before the long part, and return what `map_hints` takes.
 
     Raises:
         ValueError: With all that is wrong.
     """
-    problems = []
-    for map_path, truth_path in pairs.values():
+    problems, values = [], {}
+    for name, (map_path, truth_path) in pairs.items():
         try:
-            size, wanted = read_boundary_map(map_path).shape, read_annotations(truth_path).shape[1:]
+            probability = read_boundary_map(map_path)
+            values[name] = map_values(probability)
+            size, wanted = probability.shape, read_annotations(truth_path).shape[1:]
         except (ValueError, OSError) as error:
             problems.append(str(error))
             continue
@@ -87,6 +97,7 @@ def check(pairs: dict[str, tuple[Path, Path]]) -> None:
                 f'{map_path} is of size {size}, {truth_path} of size {wanted} (height, width)'
             )
     report_problems(problems)
+    return values
 
 
 def count_all(pairs: dict[str, tuple[Path, Path]], settings: dict, jobs: int) -> dict[str, np.ndarray]:
@@ -168,7 +179,9 @@ def main() -> None:
     try:
         beside = references(args.reference, name)
         pairs = pair_boundary_files(args.predictions, args.annotations)
-        check(pairs)
+        hints = map_hints(check(pairs), threshold_values(args.thresholds)[0])
+        for hint in hints:
+            print(f'Warning: {args.predictions}: {hint}', flush=True)
         if args.out is not None:
             args.out.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()

@@ -23,7 +23,6 @@ import mmdla  # noqa: F401
 from mmdla.datasets.folders import is_nonempty
 from mmdla.datasets.validation import build_dataset
 from mmdla.engine.config import add_cfg_options, read_config
-from mmdla.utils.image_files import check_image_file
 from mmdla.visualization.localization import grid, localization_picture
 
 
@@ -99,7 +98,13 @@ def samples_of(cfg: Config, images: list[Path], number: int) -> tuple[list, dict
         return [dataset[i] for i in range(min(number, len(dataset)))], dataset.metainfo
     pipeline = Compose(settings.pipeline)
     none = np.zeros((0, 4), np.float32)
-    return [pipeline(dict(img_path=str(path), gt_bboxes=none)) for path in images], {}
+    samples = []
+    for path in images:
+        try:
+            samples.append(pipeline(dict(img_path=str(path), gt_bboxes=none)))
+        except Exception as error:  # decoders raise almost anything
+            raise ValueError(f'{path}: the pipeline cannot load it as an image: {error}') from error
+    return samples, {}
 
 
 def draw(model: torch.nn.Module, sample: dict, rule: str, threshold: float, classes: list[str]):
@@ -135,11 +140,6 @@ def main() -> None:
     absent = [str(path) for path in args.images if not path.is_file()]
     if absent:
         sys.exit(f'localize: there is no file {", ".join(absent)}')
-    for path in args.images:
-        try:
-            check_image_file(path)
-        except ValueError as error:
-            sys.exit(f'localize: {error}')
     if args.threshold is not None and not 0 <= args.threshold < 1:
         sys.exit(f'localize: --threshold {args.threshold} must be from 0 to below 1')
     out = args.out or Path('work_dirs') / Path(args.config).stem / 'localization'
@@ -159,7 +159,10 @@ def main() -> None:
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'localize: {error}')
     rule = args.rule or (localization_metric(cfg) or {}).get('rule', 'dominant')
-    samples, known = samples_of(cfg, args.images, args.number)
+    try:
+        samples, known = samples_of(cfg, args.images, args.number)
+    except ValueError as error:
+        sys.exit(f'localize: {error}')
     names = known.get('classes') or getattr(model, '_dataset_meta', {}).get('classes')
     classes = list(names or map(str, range(model.head.num_classes)))
     with torch.inference_mode():

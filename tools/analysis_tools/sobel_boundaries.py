@@ -1,7 +1,8 @@
 """Boundaries by Sobel's operator, a baseline: `sobel_boundaries.py IMAGES --out DIR`.
 
 The magnitude of the gradient of the smoothed image, of the channel of Lab where it is largest, on one
-scale for all images; written as NAME.png of 16 bit, for eval_boundaries.py --nms.
+scale for all images; written as NAME.png of 16 bit, for eval_boundaries.py --nms, in the same folders
+below DIR as the images below IMAGES.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
 from mmdla.datasets.folders import is_nonempty
-from mmdla.utils.boundaries import write_boundary_map
-from mmdla.utils.image_files import read_bgr
+from mmdla.io.boundary_files import write_boundary_map
+from mmdla.io.files import list_files
+from mmdla.io.images import read_image
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
@@ -55,19 +57,20 @@ def main() -> None:
         sys.exit(f'sobel_boundaries: {args.images} is no folder')
     if is_nonempty(args.out):
         sys.exit(f'sobel_boundaries: {args.out} holds something already; choose another --out')
-    paths = sorted(p for p in args.images.iterdir() if p.suffix.lower() in SUFFIXES)
+    paths = list_files(args.images, SUFFIXES)
     if not paths:
         sys.exit(f'sobel_boundaries: {args.images} holds no image ({", ".join(SUFFIXES)})')
-    if len({path.stem for path in paths}) < len(paths):
+    targets = {path: (args.out / path.relative_to(args.images)).with_suffix('.png') for path in paths}
+    if len(set(targets.values())) < len(paths):
         sys.exit(f'sobel_boundaries: {args.images} holds images that differ in suffix only')
-    args.out.mkdir(parents=True, exist_ok=True)
-    for path in track_iter_progress(paths):
+    for path, target in track_iter_progress(list(targets.items())):
         try:
-            image = read_bgr(path)
-        except ValueError as error:
+            image = read_image(path)
+        except (OSError, ValueError) as error:
             sys.exit(f'\nsobel_boundaries: {error}')
+        target.parent.mkdir(parents=True, exist_ok=True)
         # weak edges matter most: the square root spreads them over more thresholds
-        write_boundary_map(args.out / f'{path.stem}.png', np.sqrt(sobel(image, args.sigma)))
+        write_boundary_map(target, np.sqrt(sobel(image, args.sigma)))
     print(f'\nWritten: {args.out}')
 
 

@@ -24,8 +24,8 @@ from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
 from mmdla.datasets.folders import new_folder
-from mmdla.utils.boundaries import read_annotations
-from mmdla.utils.image_files import check_image_file, check_pixels
+from mmdla.io.boundary_files import read_annotations
+from mmdla.io.images import read_image
 
 SPLITS = ('train', 'val', 'test')
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def from_folder(annotations: Path, lists: list) -> tuple[dict[str, list[str]], Callable]:
-    """Names by split, and what reads an annotation by name."""
+    """Names by split, and what reads an annotation by name and image size."""
     if not lists:
         raise ValueError(f'{annotations} is a folder: say what is in which split by --split SPLIT LIST')
     splits = {}
@@ -76,7 +76,7 @@ def from_folder(annotations: Path, lists: list) -> tuple[dict[str, list[str]], C
             raise ValueError(f'--split {split} {path} is no text: {error}') from error
         _check_names(splits[split], path)
 
-    def read(name: str) -> np.ndarray:
+    def read(name: str, size: tuple[int, int]) -> np.ndarray:
         for path in (annotations / f'{name}.mat', annotations / f'{name}.png', annotations / name):
             if path.exists():
                 return read_annotations(path)
@@ -86,7 +86,7 @@ def from_folder(annotations: Path, lists: list) -> tuple[dict[str, list[str]], C
 
 
 def from_json(path: Path, lists: list) -> tuple[dict[str, list[str]], Callable]:
-    """Names by split, and what reads an annotation by name."""
+    """Names by split, and what reads an annotation by name and image size."""
     if lists:
         raise ValueError(f'--split is for a folder; {path} says itself what is in which split')
     try:
@@ -122,10 +122,12 @@ def from_json(path: Path, lists: list) -> tuple[dict[str, list[str]], Callable]:
     for names in splits.values():
         _check_names(names, path)
 
-    def read(name: str) -> np.ndarray:
+    def read(name: str, size: tuple[int, int]) -> np.ndarray:
         mask = masks[images[name][1]]
         try:
-            return decode_rle(mask['counts'], mask['size'])[None]
+            if list(mask['size']) != list(size):
+                raise ValueError(f'its size is {str(mask["size"])[:50]}, that of its image {size}')
+            return decode_rle(mask['counts'], size)[None]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f'{path}: the boundary_mask of {name} is not run-length code: {error}'
@@ -159,11 +161,8 @@ def decode_rle(counts: str | list[int], size: tuple[int, int]) -> np.ndarray:
         np.ndarray: Booleans of shape ``size``.
 
     Raises:
-        ValueError: If the runs do not fill the mask, or it is too large.
+        ValueError: If the runs do not fill the mask.
     """
-    if len(size) != 2 or any(type(n) is not int or n < 1 for n in size):
-        raise ValueError(f'size {str(size)[:50]} must be a height and a width')
-    check_pixels('size', size, ValueError)
     runs = list(counts) if not isinstance(counts, (str, bytes)) else _runs(counts)
     if any(type(run) is not int for run in runs):
         raise ValueError('runs must be whole numbers')
@@ -205,10 +204,10 @@ def write(split: str, names: list[str], read: Callable, images: Path, folder: Pa
     lines: dict[str, list[str]] = dict(images=[], labels=[])
     for name in track_iter_progress(names):
         source, target = images / f'{name}.jpg', folder / f'images/{name}.jpg'
-        marked = read(name)
         if not source.is_file():
             raise FileNotFoundError(f'{source} is missing')
-        size = check_image_file(source)
+        size = read_image(source).shape[:2]
+        marked = read(name, size)
         if size != marked.shape[1:]:
             raise ValueError(
                 f'the annotation of {name} is of size {marked.shape[1:]}, its image {source} of '

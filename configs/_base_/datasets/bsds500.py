@@ -1,6 +1,6 @@
 # BSDS500 with the released recipe's augmentation
 dataset_type = 'mmdla.BSDS500Dataset'
-data_root = '{{$BSDS500_ROOT:data/BSDS500}}'
+data_root = r"""{{$BSDS500_ROOT:data/BSDS500}}"""
 # of the 300 training and validation images, RGB, 0-255
 mean = [109.932, 112.192, 93.843]
 std = [63.689, 60.128, 61.810]

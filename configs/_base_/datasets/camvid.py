@@ -1,6 +1,6 @@
 # CamVid with the released recipe's augmentation
 dataset_type = 'mmdla.CamVidDataset'
-data_root = '{{$CAMVID_ROOT:data/camvid}}'
+data_root = r"""{{$CAMVID_ROOT:data/camvid}}"""
 # of the training images, 0-255
 mean = [104.963, 108.343, 110.216]
 std = [78.205, 79.382, 78.235]

@@ -1,5 +1,5 @@
 # CIFAR-10 as images in class folders, 32x32
-data_root = '{{$CIFAR10_FOLDER_ROOT:data/cifar10_folder}}'
+data_root = r"""{{$CIFAR10_FOLDER_ROOT:data/cifar10_folder}}"""
 # of CIFAR-10's training images, RGB, 0-255
 mean = [125.307, 122.961, 113.8575]
 std = [51.5865, 50.847, 51.255]

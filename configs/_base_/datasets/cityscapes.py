@@ -1,6 +1,6 @@
 # Cityscapes with the released recipe's augmentation
 dataset_type = 'CityscapesDataset'
-data_root = '{{$CITYSCAPES_ROOT:data/cityscapes}}'
+data_root = r"""{{$CITYSCAPES_ROOT:data/cityscapes}}"""
 # of the data set, as the authors published them for DRN
 mean = [73.976, 83.661, 73.176]
 std = [46.653, 47.574, 47.041]

@@ -1,5 +1,5 @@
 # COCO 2017 boxes; shorter side 800, longer side up to 1333, flips
-data_root = '{{$COCO_ROOT:data/coco}}'
+data_root = r"""{{$COCO_ROOT:data/coco}}"""
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),

@@ -1,6 +1,6 @@
 # CUB-200-2011 with the boxes of the test images: every fifth chooses the threshold, the others tell
 _base_ = 'cub200.py'
-data_root = '{{$CUB200_ROOT:data/CUB_200_2011}}'
+data_root = r"""{{$CUB200_ROOT:data/CUB_200_2011}}"""
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     # all of each image, so that no box is cut

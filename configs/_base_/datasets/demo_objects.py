@@ -1,6 +1,6 @@
 # Generated pictures of one thing each, with its class and box, drawn on first use
 dataset_type = 'mmdla.DemoObjectsDataset'
-data_root = '{{$DEMO_OBJECTS_ROOT:data/demo_objects}}'
+data_root = r"""{{$DEMO_OBJECTS_ROOT:data/demo_objects}}"""
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomFlip', prob=0.5),

@@ -1,6 +1,6 @@
 # Generated street scenes in Cityscapes' layout, drawn on first use
 dataset_type = 'mmdla.DemoStreetsDataset'
-data_root = '{{$DEMO_STREETS_ROOT:data/demo_streets}}'
+data_root = r"""{{$DEMO_STREETS_ROOT:data/demo_streets}}"""
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),

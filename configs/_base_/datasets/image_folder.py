@@ -1,6 +1,6 @@
 # One's own images: train/CLASS/*.jpg and val/CLASS/*.jpg
 _base_ = 'imagenet.py'
-data_root = '{{$FOLDER_ROOT:data/folder}}'
+data_root = r"""{{$FOLDER_ROOT:data/folder}}"""
 val = dict(
     _delete_=True,
     type='CustomDataset',

@@ -1,5 +1,5 @@
 # ImageNet with the released recipe's crops
-data_root = '{{$IMAGENET_ROOT:data/imagenet}}'
+data_root = r"""{{$IMAGENET_ROOT:data/imagenet}}"""
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     # released: area 0.08-1, aspect 3/4-4/3

@@ -1,6 +1,6 @@
 # ImageNet's validation images with their boxes: every fifth chooses the threshold, the others tell
 _base_ = 'imagenet.py'
-data_root = '{{$IMAGENET_ROOT:data/imagenet}}'
+data_root = r"""{{$IMAGENET_ROOT:data/imagenet}}"""
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     # all of each image, so that no box is cut

@@ -1,6 +1,6 @@
 # PASCAL Boundaries with the released recipe's augmentation
 dataset_type = 'mmdla.PASCALBoundariesDataset'
-data_root = '{{$PASCAL_BOUNDARIES_ROOT:data/pascal_boundaries}}'
+data_root = r"""{{$PASCAL_BOUNDARIES_ROOT:data/pascal_boundaries}}"""
 # ImageNet's, RGB, 0-255: the data set's own were not at hand
 mean = [123.675, 116.28, 103.53]
 std = [58.395, 57.12, 57.375]

@@ -1,7 +1,7 @@
 # DLA-34 with CenterNet's IDA-up and heads
 # DLA_WEIGHTS: ImageNet weights to start from, as in the paper: `timm` for the published ones, or a
 # path or address; none: from scratch
-weights = '{{$DLA_WEIGHTS:none}}'
+weights = r"""{{$DLA_WEIGHTS:none}}"""
 model = dict(
     type='CenterNet',
     # released: BGR, with mean and deviation of images in 0-1

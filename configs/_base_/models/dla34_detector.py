@@ -1,7 +1,7 @@
 # DLA-34 in a detector of mmdet: images as ImageNet weights take them
 # DLA_WEIGHTS: ImageNet weights to start from: `timm` for the published ones, or a path or address;
 # none: from scratch
-weights = '{{$DLA_WEIGHTS:none}}'
+weights = r"""{{$DLA_WEIGHTS:none}}"""
 model = dict(
     data_preprocessor=dict(
         type='DetDataPreprocessor',

@@ -1,7 +1,7 @@
 # DLA-34 with IDA-up at output stride 2 (2s)
 # DLA_WEIGHTS: ImageNet weights to start from, as in the paper: `timm` for the published ones, or a
 # path or address; none: from scratch
-weights = '{{$DLA_WEIGHTS:none}}'
+weights = r"""{{$DLA_WEIGHTS:none}}"""
 norm_cfg = dict(type='SyncBN')
 model = dict(
     type='EncoderDecoder',

@@ -1,7 +1,7 @@
 # DRN-C-26 as a classifier that tells where, from ImageNet weights
 # DRN_WEIGHTS: a path or address; none: from scratch
 _base_ = 'drn_c_26_classifier.py'
-weights = '{{$DRN_WEIGHTS:none}}'
+weights = r"""{{$DRN_WEIGHTS:none}}"""
 model = dict(
     backbone=dict(init_cfg=None if weights == 'none' else dict(type='Pretrained', checkpoint=weights)),
     neck=None,

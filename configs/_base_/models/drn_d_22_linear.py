@@ -1,7 +1,7 @@
 # DRN-D-22 with a linear classifier and frozen upsampling
 # DRN_WEIGHTS: ImageNet weights to start from, as in the paper: a path or address; none: from scratch
 _base_ = 'dla34_idaup.py'
-weights = '{{$DRN_WEIGHTS:none}}'
+weights = r"""{{$DRN_WEIGHTS:none}}"""
 model = dict(
     backbone=dict(
         _delete_=True,

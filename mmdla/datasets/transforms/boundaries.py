@@ -14,8 +14,8 @@ from mmcv.transforms import BaseTransform
 from mmseg.datasets.transforms import Resize
 from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
 
+from ...io.boundary_files import read_annotations
 from ...registry import TRANSFORMS
-from ...utils.boundaries import read_annotations
 from .reflect import ReflectRotate
 
 IGNORED = 255

@@ -18,7 +18,7 @@ class BoundaryHead(IDAUpHead):
     """IDA-up with the logits of boundaries, and a loss that makes up for how few they are.
 
     The segmentor's ``seg_logits`` are, as everywhere in mmseg, logits with two channels and
-    probabilities with one; :func:`mmdla.utils.boundaries.boundary_probability` reads both. Pixel
+    probabilities with one; :func:`mmdla.utils.predictions.boundary_probability` reads both. Pixel
     accuracy is not logged: nine tenths and more are right where nothing is found.
 
     Args:

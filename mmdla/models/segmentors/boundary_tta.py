@@ -10,7 +10,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import SampleList
 
 from ...registry import MODELS
-from ...utils.boundaries import boundary_probability
+from ...utils.predictions import boundary_probability
 
 
 @MODELS.register_module()

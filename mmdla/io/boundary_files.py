@@ -1,0 +1,268 @@
+"""Boundary maps and annotations as files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from mmengine.logging import print_log
+from PIL import Image
+
+from .files import list_files
+from .images import ImageFileError, read_image
+
+# What Pillow reads as labels: without loss, or pixels beside a boundary would be none of 0.
+LABELS = ('.png', '.bmp', '.tif', '.tiff')
+LABEL_FORMATS = ('PNG', 'BMP', 'TIFF')
+MAPS = ('.png', '.npy', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
+SHOWN = 10
+
+
+class BoundaryFileError(ValueError):
+    """A file is no boundary map or no annotation; the message names it and what would be right."""
+
+
+def read_annotations(path: str | os.PathLike) -> np.ndarray:
+    """Read the boundaries that annotators marked in an image.
+
+    Args:
+        path (str | PathLike): A ``.mat`` file as BSDS500 has them, with the cell array ``groundTruth``
+            and in each cell a field ``Boundaries``; a grey PNG, BMP or TIFF, where what is not 0 is
+            boundary; or a folder of such images, one an annotator.
+
+    Returns:
+        np.ndarray: Booleans of shape (annotators, H, W).
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        BoundaryFileError: If it is something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(
+            p for p in path.iterdir() if p.suffix.lower() in LABELS and not p.name.startswith('.')
+        )
+        if not files:
+            raise BoundaryFileError(f'{path}: the folder holds no image ({", ".join(LABELS)})')
+        maps = [_read_labels(file) for file in files]
+    elif not path.exists():
+        raise FileNotFoundError(f'{path}: no such annotation')
+    elif path.suffix.lower() == '.mat':
+        maps = list(_read_mat(path))
+    elif path.suffix.lower() in LABELS:
+        maps = [_read_labels(path)]
+    else:
+        raise BoundaryFileError(
+            f'{path}: must be a .mat file, an image ({", ".join(LABELS)}), or a folder of images'
+        )
+    sizes = {one.shape for one in maps}
+    if len(sizes) > 1:
+        raise BoundaryFileError(f'{path}: its annotations differ in size: {sorted(sizes)}')
+    return np.stack(maps)
+
+
+def _read_mat(path: Path) -> Iterator[np.ndarray]:
+    from scipy.io import loadmat, whosmat
+
+    try:
+        cells = loadmat(path, variable_names=['groundTruth'], appendmat=False).get('groundTruth')
+        names = [] if cells is not None else [name for name, *_ in whosmat(path, appendmat=False)]
+    except NotImplementedError as error:
+        raise BoundaryFileError(
+            f'{path}: SciPy cannot read version 7.3, which is HDF5; save it with -v7 ({error})'
+        ) from error
+    except Exception as error:  # SciPy raises almost anything for a file that is none
+        raise BoundaryFileError(f'{path}: SciPy cannot read it as a .mat file: {error}') from error
+    if cells is None:
+        raise BoundaryFileError(f'{path}: must hold a cell array groundTruth, but holds {names}')
+    if not np.size(cells):
+        raise BoundaryFileError(f'{path}: groundTruth is empty; it must have a cell for each annotator')
+    for number, cell in enumerate(np.atleast_1d(cells).flat, start=1):
+        # Cells hold structs; an array of structs has the fields itself.
+        if 'Boundaries' not in (getattr(getattr(cell, 'dtype', None), 'names', None) or ()):
+            raise BoundaryFileError(f'{path}: groundTruth{{{number}}} has no field Boundaries')
+        boundaries = cell['Boundaries']
+        if isinstance(cell, np.ndarray):
+            boundaries = boundaries.flat[0] if boundaries.size else boundaries
+        name = f'{path}: groundTruth{{{number}}}.Boundaries'
+        if boundaries.ndim != 2 or 0 in boundaries.shape or boundaries.dtype.kind not in 'biuf':
+            raise BoundaryFileError(
+                f'{name} must be an image of numbers; its shape is {boundaries.shape} and its type '
+                f'{boundaries.dtype}'
+            )
+        if hasattr(boundaries, 'toarray'):  # stored sparse
+            boundaries = boundaries.toarray()
+        if not np.isfinite(boundaries).all():
+            raise BoundaryFileError(f'{name} has NaN or infinity')
+        yield boundaries != 0
+
+
+def _read_labels(path: Path) -> np.ndarray:
+    try:
+        # Named formats: for PostScript, whatever its suffix, Pillow would start Ghostscript.
+        with Image.open(path, formats=LABEL_FORMATS) as image:
+            labels = np.asarray(image)
+    except Exception as error:  # Pillow raises almost anything for a damaged file
+        raise BoundaryFileError(f'{path}: Pillow cannot read it as labels: {error}') from error
+    return _grey(labels, path) != 0
+
+
+def _grey(values: np.ndarray, path: Path) -> np.ndarray:
+    """The one channel of an image, which may be there three times, with or without alpha.
+
+    Raises:
+        BoundaryFileError: If the channels differ.
+    """
+    if values.ndim == 2:
+        return values
+    channels = values[..., :3] if values.shape[2] > 2 else values[..., :1]
+    if (channels != channels[..., :1]).any():
+        raise BoundaryFileError(f'{path}: must be grey; its {channels.shape[2]} channels differ')
+    return channels[..., 0]
+
+
+def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
+    """Read a predicted boundary map.
+
+    Args:
+        path (str | PathLike): A ``.npy`` file of values from 0 to 1; or an image that OpenCV reads,
+            grey or with three equal channels, of 8 or 16 bit, which is divided by the largest value of
+            its type, or of floats from 0 to 1.
+
+    Returns:
+        np.ndarray: Probabilities, float64 of shape (H, W): thresholds fall between exact values.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        BoundaryFileError: If it is something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such boundary map')
+    if path.suffix.lower() == '.npy':
+        try:
+            # Mapped, so that nothing is allocated for more values than the file has.
+            values = np.load(path, mmap_mode='r', allow_pickle=False)
+        except Exception as error:  # the header is Python's text, and fails in as many ways
+            raise BoundaryFileError(f'{path}: NumPy cannot read it as .npy: {error}') from error
+        if not isinstance(values, np.ndarray):
+            values.close()
+            raise BoundaryFileError(f'{path}: is an archive of arrays, .npz; must be one array, .npy')
+    elif path.suffix.lower() in MAPS:
+        try:
+            values = _grey(read_image(path, cv2.IMREAD_UNCHANGED), path)
+        except ImageFileError as error:
+            raise BoundaryFileError(str(error)) from error
+        if values.dtype in (np.uint8, np.uint16):
+            values = values / float(np.iinfo(values.dtype).max)
+    else:
+        raise BoundaryFileError(f'{path}: a boundary map must be one of {", ".join(MAPS)}')
+    return check_boundary_map(values, str(path))
+
+
+def check_boundary_map(values: np.ndarray, name: str) -> np.ndarray:
+    """Return a map as float64.
+
+    Raises:
+        BoundaryFileError: If it is not two-dimensional or has values outside 0 to 1, or NaN.
+    """
+    if values.ndim != 2 or not values.size or values.dtype.kind not in 'fbui':
+        raise BoundaryFileError(
+            f'{name}: a boundary map must be numbers of shape (H, W); this is of shape {values.shape} '
+            f'and type {values.dtype}'
+        )
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):
+        raise BoundaryFileError(f'{name}: values must be from 0 to 1; they go from {low:g} to {high:g}')
+    return values.astype(np.float64)
+
+
+def write_boundary_map(path: str | os.PathLike, probability: np.ndarray) -> None:
+    """Write probabilities as a PNG of 16 bit.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    values = np.rint(check_boundary_map(probability, 'probability') * 65535)
+    if not cv2.imwrite(str(path), values.astype(np.uint16)):
+        raise OSError(f'{path}: could not be written')
+
+
+def pair_boundary_files(predictions: Path, annotations: Path) -> dict[str, tuple[Path, Path]]:
+    """Pair the boundary maps below a folder with the annotations of the same path below another.
+
+    Suffixes may be in any case, links are followed, hidden files are passed over. Maps without an
+    annotation are not scored: a warning names them and their number.
+
+    Args:
+        predictions (Path): Holds ``NAME.png``, ``NAME.npy`` or another image, NAME with or without
+            folders.
+        annotations (Path): Holds ``NAME.mat``, ``NAME.png``, or a folder ``NAME`` of images.
+
+    Returns:
+        dict[str, tuple[Path, Path]]: By name, in order of name.
+
+    Raises:
+        ValueError: If an annotation has no map, two files are of one name, or there are none.
+    """
+    maps = {}
+    for path in _files(predictions, MAPS):
+        _enter(maps, _name(path.relative_to(predictions)), path)
+    folders = {str(parent) for name in maps for parent in PurePosixPath(name).parents}
+    truths: dict[str, Path] = {}
+    for path in _files(annotations, ('.mat', *LABELS)):
+        relative = path.relative_to(annotations)
+        name, parent = _name(relative), relative.parent.as_posix()
+        # A folder is an image's, with a file for each annotator, or as among the maps one of images.
+        if path.suffix.lower() == '.mat' or name in maps or (parent in folders and parent not in maps):
+            _enter(truths, name, path)
+        elif truths.get(parent) != path.parent:
+            _enter(truths, parent, path.parent)
+    elsewhere = {PurePosixPath(name).name: path for name, path in maps.items()}
+    problems = []
+    for name in sorted(truths.keys() - maps.keys()):
+        near = elsewhere.get(PurePosixPath(name).name)
+        hint = f'; {near} is in another folder' if near else ''
+        problems.append(f'{truths[name]} has no prediction {predictions / name}.*{hint}')
+    report_problems(problems)
+    extra = [str(maps[name]) for name in maps if name not in truths]
+    if extra:
+        shown = ', '.join(extra[:SHOWN]) + (', ...' if len(extra) > SHOWN else '')
+        print_log(
+            f'{len(extra)} of {len(maps)} boundary maps have no annotation in {annotations} and are '
+            f'not scored: {shown}',
+            'current',
+            logging.WARNING,
+        )
+    return {name: (maps[name], truths[name]) for name in sorted(truths)}
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    if not folder.is_dir():
+        raise ValueError(f'{folder} is no folder')
+    found = list_files(folder, suffixes)
+    if not found:
+        raise ValueError(f'{folder} holds no {", ".join(suffixes)}')
+    return found
+
+
+def _name(relative: Path) -> str:
+    return relative.with_suffix('').as_posix()
+
+
+def _enter(found: dict[str, Path], name: str, path: Path) -> None:
+    if name in found:
+        raise ValueError(f'{found[name]} and {path} are of one image: keep one of them')
+    found[name] = path
+
+
+def report_problems(problems: list[str]) -> None:
+    """Raise ValueError with the first of the problems, if there are any."""
+    if problems:
+        more = len(problems) - SHOWN
+        listed = '\n  '.join(problems[:SHOWN] + ([f'and {more} more'] if more > 0 else []))
+        raise ValueError(f'{len(problems)} problem{"s" if len(problems) > 1 else ""}:\n  {listed}')
