@@ -95,6 +95,27 @@ def small_run(iters: int = 4, val: int | None = None, train: int = 8) -> list[st
     ]
 
 
+def validate(cfg, *splits: str, outputs=None) -> list[str]:
+    """Validate the data sets of a config, as a run of these splits would; the warnings."""
+    from mmengine.registry import init_default_scope
+
+    from mmdla.datasets.validation import (
+        DatasetValidator,
+        build_dataset,
+        check_class_folders,
+        unwrap,
+    )
+
+    init_default_scope(cfg.default_scope)
+    told: list[str] = []
+    validator = DatasetValidator(outputs, told.append)
+    built = {split: build_dataset(cfg[f'{split}_dataloader'].dataset) for split in splits}
+    for split, dataset in built.items():
+        validator(split, dataset)
+    check_class_folders({split: list(unwrap(d)) for split, d in built.items()}, told.append)
+    return told
+
+
 def random_norms(module: torch.nn.Module) -> torch.nn.Module:
     """Put into evaluation mode, with batch norms that are not the identity."""
     for m in module.modules():

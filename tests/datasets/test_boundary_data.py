@@ -13,6 +13,7 @@ pytest.importorskip('mmseg')
 pytest.importorskip('scipy')
 from conftest import shared
 from mmcv.transforms import Compose
+from mmdla.utils.data_checks import check_config
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import TRANSFORMS
@@ -27,7 +28,6 @@ from mmdla.datasets.transforms import (
 )
 from mmdla.datasets.transforms.boundaries import move_lines
 from mmdla.io.boundary_files import read_annotations
-from mmdla.utils.data_checks import check_config
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (40, 60)

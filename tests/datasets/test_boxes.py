@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip('mmpretrain')
-from mmdla.utils.data_checks import check_config
-from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 
 from mmdla.datasets.boxes import CUBBoxes, ImageNetBoxes
@@ -19,6 +17,7 @@ from mmdla.datasets.transforms.boxes import (
     BoxRandomResizedCrop,
     BoxResizeEdge,
 )
+from mmdla.datasets.validation import DatasetError, build_dataset
 
 CAT, DOG = 'n00000001', 'n00000002'
 
@@ -205,7 +204,7 @@ def test_cub_names_what_is_wrong(cub):
         CUBBoxes(data_root=str(cub), split='test')
 
 
-def test_missing_boxes_are_reported_before_anything_is_built(imagenet, cub):
+def test_missing_boxes_are_reported_as_the_data_set_is_built(imagenet, cub):
     for dataset, path in (
         (dict(type='CUBBoxes', data_root=str(cub), split='test'), cub / 'bounding_boxes.txt'),
         (
@@ -213,22 +212,17 @@ def test_missing_boxes_are_reported_before_anything_is_built(imagenet, cub):
             imagenet / 'Annotations/CLS-LOC/val',
         ),
     ):
-        kind = dataset['type'].rpartition('.')[2]
-        cfg = Config(dict(default_scope='mmpretrain', test_dataloader=dict(dataset=dataset)))
-        check_config(cfg, ['test'])
+        init_default_scope('mmpretrain')
+        build_dataset(dataset)
         path.rename(path.with_name('elsewhere'))
-        with pytest.raises(DataFolderError, match=rf'{path.name} is missing. {kind} reads'):
-            check_config(cfg, ['test'])
+        kind = dataset['type'].rpartition('.')[2]
+        with pytest.raises(
+            (DataFolderError, DatasetError), match=rf'{path.name}.*{kind} reads'
+        ) as caught:
+            build_dataset(dataset)
+        assert '_ROOT' in str(caught.value)
         path.with_name('elsewhere').rename(path)
-    check_config(
-        Config(
-            dict(
-                default_scope='mmpretrain',
-                test_dataloader=dict(dataset=dict(dataset, box_prefix='Annotations/CLS-LOC/train')),
-            )
-        ),
-        ['test'],
-    )
+    build_dataset(dict(dataset, box_prefix='Annotations/CLS-LOC/train'))
 
 
 # -- transforms -----------------------------------------------------------------------------------

@@ -31,7 +31,6 @@ from mmdla.datasets.demo_objects import (
     picture_seed,
 )
 from mmdla.datasets.folders import DataFolderError
-from mmdla.utils.data_checks import check_config
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = dict(train=16, val=8)
@@ -220,7 +219,6 @@ def test_config_of_the_data_set(objects, monkeypatch):
     cfg = Config.fromfile(ROOT / 'configs/_base_/datasets/demo_objects.py')
     cfg.default_scope = 'mmpretrain'
     init_default_scope('mmpretrain')
-    check_config(cfg)
     small = dict(sizes=SIZES, image_size=48)
     cfg.train_dataloader.dataset.pipeline[1].prob = 1.0
     train, val = (DATASETS.build({**cfg[f'{s}_dataloader'].dataset, **small}) for s in ('train', 'val'))
