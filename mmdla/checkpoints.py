@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .io.checkpoint_files import (  # noqa: F401  all of them for others to import from here
@@ -98,7 +97,9 @@ class LoadReport:
         below = f' below {self.prefix!r}' if self.prefix else ''
         lines = [f'{self.source}: {self.total} entries{below}: {", ".join(counts)}']
         for reason, keys in self.left_out.items():
-            lines.append(f'left out, {reason}: {_listed(f"{m} ({n})" for m, n in self.modules(keys).items())}')
+            lines.append(
+                f'left out, {reason}: {_listed(f"{m} ({n})" for m, n in self.modules(keys).items())}'
+            )
         if self.missing:
             lines.append(f'missing, and initialized: {_listed(self.missing)}')
         return '\n  '.join(lines)
@@ -216,9 +217,7 @@ def _convert(
     within = re.search(r'(^|\.)base\.$', prefix) is not None
     outer = prefix.removesuffix('base.') if within else prefix
     under = {k[len(prefix) :]: k for k in tensors if k.startswith(prefix)}
-    beside = {
-        k[len(outer) :]: k for k in tensors if k.startswith(outer) and not k.startswith(prefix)
-    }
+    beside = {k[len(outer) :]: k for k in tensors if k.startswith(outer) and not k.startswith(prefix)}
     layers = _sequence_layers(under, source) if kind == 'sequence' else under
     backbone = 'DLA' if kind == 'DLA' else 'DRN'
     mmdet3d = any(name.endswith('.root.norm.weight') for name in under)
@@ -230,12 +229,12 @@ def _convert(
         if name not in dead
     }
     report = LoadReport(source, prefix)
-    report.leave_out((under[k] if k in under else layers[k] for k in dead), UNUSED)
+    report.leave_out((layers[name] for name in sorted(dead)), UNUSED)
 
     # Another model's backbone has weights beside it.
     weights = (k for k, r in roots.items() if r == root and k.endswith(('.weight', '.bias')))
     alone = all(k.startswith(prefix) or (within and k[len(outer) :] in CLASSIFIER) for k in weights)
-    fc = beside if within and CLASSIFIER <= beside.keys() else under
+    fc = beside if within and beside.keys() >= CLASSIFIER else under
     rest: dict[str, str] = {}
     form, down_ratio, classes = None, None, None
     parts = {name.split('.')[0] for name in beside}
@@ -254,12 +253,12 @@ def _convert(
     if form is not None:
         down_ratio = 8 if backbone == 'DRN' else _down_ratio(beside)
         rest = {name: beside[key] for name, key in rest.items()}
-        if form != CENTERNET:
-            report.leave_out((key for name, key in beside.items() if name == 'up.weight'), FIXED)
-        classes = beside[classes] if 'hm' not in classes or 'bbox_head.heatmap_head.2.bias' in rest else None
+        if form != CENTERNET and 'up.weight' in beside:
+            report.leave_out([beside['up.weight']], FIXED)
+        classes = beside[classes] if beside.get(classes) in rest.values() else None
     elif mmdet3d:
         form = MMDET3D_DLANET
-    elif alone and CLASSIFIER <= fc.keys():
+    elif alone and fc.keys() >= CLASSIFIER:
         rest = {f'head.{name}': fc[name] for name in ('fc.weight', 'fc.bias')}
         classes = fc['fc.bias']
         if backbone == 'DLA':
@@ -270,8 +269,8 @@ def _convert(
         form = f'{backbone} {BACKBONE}'
     start = 'backbone.' if rest else ''
     names = {f'{start}{name}': key for name, key in network.items()} | rest
-    report.leave_out((key for name, key in under.items() if name in CLASSIFIER - set(rest.values())
-                      and key not in rest.values()), OLD_CLASSIFIER)
+    old = {under[name] for name in CLASSIFIER & under.keys()}.difference(rest.values())
+    report.leave_out(sorted(old), OLD_CLASSIFIER)
     report.converted = list(names.values())
     others = set(tensors).difference(report.converted, *report.left_out.values())
     report.leave_out((key for key in tensors if key in others), NO_COUNTERPART)
@@ -290,7 +289,7 @@ def _convert(
 
 
 def _value(name: str, value: Tensor) -> Tensor:
-    """A classifier is a 1x1 convolution on the pooled map in most files, a linear layer in mmpretrain."""
+    """Most files have a 1x1 convolution as classifier, mmpretrain a linear layer."""
     return value.flatten(1) if name.endswith('head.fc.weight') and value.ndim > 1 else value
 
 
@@ -384,7 +383,9 @@ def rename_classifier(state_dict: dict[str, Tensor], prefix: str = '') -> None:
     for key in (*found.names.values(), *dead):
         del state_dict[prefix + key]
     for name, value in found.state_dict.items():
-        state_dict[f'{prefix}{"" if name.startswith(("backbone.", "head.")) else "backbone."}{name}'] = value
+        state_dict[
+            f'{prefix}{"" if name.startswith(("backbone.", "head.")) else "backbone."}{name}'
+        ] = value
 
 
 def split_pretrained(init_cfg: dict | list[dict] | None) -> tuple[dict | None, list[dict] | None]:
@@ -474,8 +475,8 @@ def _fit(
     report.missing = lacking
     if lacking and strict:
         raise CheckpointError(
-            f'{source}: of another network than the model; {_listed(lacking, 3)}: {len(lacking)} of '
-            f'the {len(own)} entries of {network} are missing or of another shape'
+            f'{source}: of another network than the model; {_listed(lacking, 3)}: the file lacks '
+            f'{len(lacking)} of the {len(own)} entries of {network}, or has them in another shape'
         )
     copies = tuple(p for p, n in counts.items() if p != at and n == counts[at])
     renamed = {key: name for name, key in names.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import copy as copying
 import copyreg
 import datetime
 import decimal
@@ -72,7 +73,9 @@ def _reconstructor(cls: type, base: type, state: Any) -> Any:
 def _encode(text: str, encoding: str = 'utf-8') -> bytes:
     """Bytes, as protocol 2 has them; other codecs may multiply their input."""
     if encoding not in ('latin1', 'latin-1'):
-        raise pickle.UnpicklingError(f'text encoded as {str(encoding)[:40]!r}, where only latin1 occurs')
+        raise pickle.UnpicklingError(
+            f'text encoded as {str(encoding)[:40]!r}, where only latin1 occurs'
+        )
     return text.encode('latin1')
 
 
@@ -103,7 +106,9 @@ def _dtype(spec: Any, align: bool = False, copy: bool = True) -> np.dtype:
 
 
 def _own(dtype: np.dtype) -> np.dtype:
-    return np.dtype(dtype, copy=True) if isinstance(dtype, np.dtype) else np.dtype(None)
+    if not isinstance(dtype, np.dtype):
+        raise pickle.UnpicklingError(f'a {type(dtype).__name__} in place of a dtype')
+    return copying.copy(dtype)  # np.dtype(dtype, copy=True) returns its argument
 
 
 def _build_dtype(dtype: np.dtype, state: tuple) -> None:
@@ -149,7 +154,12 @@ def _table() -> dict[tuple[str, str], Any]:
     """What a pickle may name, by module and name."""
     builtin = (set, frozenset, complex, slice, range, bytearray, bytes, int, float, bool, str, list,
                tuple, dict, object)  # fmt: skip
-    containers = (collections.OrderedDict, collections.defaultdict, collections.Counter, collections.deque)
+    containers = (
+        collections.OrderedDict,
+        collections.defaultdict,
+        collections.Counter,
+        collections.deque,
+    )
     times = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone)
     others = (decimal.Decimal, fractions.Fraction, uuid.UUID, argparse.Namespace)
     found = {(c.__module__, c.__name__): c for c in (*builtin, *containers, *times, *others)}
@@ -164,6 +174,9 @@ def _table() -> dict[tuple[str, str], Any]:
     )
     found |= {(m, k): v for k, v in paths.items() for m in ('pathlib', 'pathlib._local')}
     found |= {
+        ('builtins', 'xrange'): range,  # of Python 2, and so of protocol 2
+        ('builtins', 'long'): int,
+        ('builtins', 'unicode'): str,
         ('builtins', 'Ellipsis'): Ellipsis,
         ('builtins', 'NotImplemented'): NotImplemented,
         ('copyreg', '_reconstructor'): _reconstructor,
@@ -226,6 +239,12 @@ def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
             # Text of Python 2, NumPy's raw data included; Python 3 writes none that this changes.
             super().__init__(file, **(kwargs | dict(encoding='latin1')))
 
+        def load(self) -> Any:
+            try:
+                return super().load()
+            except (KeyError, IndexError) as error:  # of an instruction or a stack that is not there
+                raise pickle.UnpicklingError(f'invalid pickle ({error!r})') from error
+
         def find_class(self, module: str, name: str) -> Any:
             module = OLD_MODULES.get(module, module)
             if (module, name) in TABLE:
@@ -254,16 +273,16 @@ def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
 
         def attribute(self, cls: Any, name: str) -> Any:
             """``getattr``, as far as mmengine's histories need it, which refer to their own methods."""
-            if (getattr(cls, '__module__', ''), getattr(cls, '__name__', '')) == HISTORY:
-                if not name.startswith('_'):
-                    return getattr(cls, name)
+            known = (getattr(cls, '__module__', ''), getattr(cls, '__name__', '')) == HISTORY
+            if known and not name.startswith('_'):
+                return getattr(cls, name)
             return self.foreign(f'getattr of {getattr(cls, "name", "") or cls!r} and {name}')
 
         def build(self) -> None:
             state = self.stack.pop()
             target = self.stack[-1]
             kind = type(target)
-            if kind is np.dtype or isinstance(target, np.dtype):
+            if isinstance(target, np.dtype):
                 _build_dtype(target, state)
             elif kind is np.ndarray:
                 version, shape, dtype, *rest = state

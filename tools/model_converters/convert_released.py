@@ -4,8 +4,8 @@ Recognises by their keys, below any prefix and in any container, the authors' DL
 DLASeg (output stride 2, 4 or 8) and DRNSeg, timm's DLA, ResNets with torchvision's names (DRN-A's too),
 mmdet3d's DLANet, the DLASeg of the CenterNet family, and the backbone of any other model; a file of
 PyTorch or safetensors, a path or an address.
-Writes a checkpoint that the matching config of this project loads strictly, and says what became of each
-entry of the file.
+Writes a checkpoint that the matching config of this project loads strictly, and says what became of
+each entry of the file.
 """
 
 from __future__ import annotations
