@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import bz2
-import functools
 import gzip
-import io
 import json
 import os
-import pickle
 import re
 import struct
 import sys
-import tarfile
 import tracemalloc
-import zipfile
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from mmdla.checkpoints import CheckpointError, convert_released, read_checkpoint, state_dict_of
 from mmdla.utils.boundaries import BoundaryFileError, read_annotations, read_boundary_map
 from mmdla.utils.image_files import (
     MAX_PIXELS,
