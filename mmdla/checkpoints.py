@@ -315,16 +315,17 @@ def _sequence_layers(under: Mapping[str, str], source: str) -> dict[str, str]:
         pooled = not any(name.startswith('3.') for name in under)
         start = 4 if pooled else 3
         layers |= {start + i: f'layer{i + 1}' for i in range(4 if pooled else 8)}
-    parts = {name.split('.')[0] for name in under} - {'fc', 'seg', 'up'}
-    # What is not a number of a layer is reported as it is.
-    numbers = {int(p) if re.fullmatch('[0-9]{1,9}', p) else p for p in parts}
+    parts = {name.split('.')[0] for name in under}
+    numbers = {int(part) for part in parts if re.fullmatch('[0-9]{1,9}', part)}
     if numbers - layers.keys():
         raise CheckpointError(
             f'{source}: was taken for {AUTHORS_DRNSEG}, but has layers base.'
-            f'{sorted(numbers - layers.keys(), key=str)} that no DRN has'
+            f'{sorted(numbers - layers.keys())} that no DRN has'
         )
     split = ((key, *name.partition('.')) for name, key in under.items())
-    return {f'{layers[int(n)]}.{rest}': key for key, n, _, rest in split if n.isdecimal()}
+    return {
+        f'{layers[int(n)]}.{rest}': key for key, n, _, rest in split if re.fullmatch('[0-9]{1,9}', n)
+    }
 
 
 def _down_ratio(names: Iterable[str]) -> int:

@@ -188,7 +188,7 @@ def test_a_network_is_found_in_any_container_below_any_prefix(container, kind, s
     elif kind == 'numbers':
         state = {k: v for k, v in numbered(own).items() if not k.startswith('fc.')}
     network = (DLA if arch == '46_c' else DRN)(arch)
-    for prefix in PREFIXES:
+    for prefix in PREFIXES[list(CONTAINERS).index(container) % 5 :: 5]:
         held = {prefix + k: v for k, v in state.items()} | {'last_one.0.weight': torch.zeros(3, 5)}
         content = CONTAINERS[container](held)
         for value in network.state_dict().values():
@@ -650,11 +650,6 @@ def test_whole_models_are_loaded_and_the_rest_is_named(prefix, tmp_path):
 )
 def test_weights_of_other_shapes_are_none_of_a_network(state):
     state = {name: torch.zeros(shape) for name, shape in state.items()}
-    if 'base.x.0.weight' in state:
-        with pytest.raises(
-            CheckpointError, match=r"here.pth: .* has layers base.\['x'\] that no DRN has"
-        ):
-            convert_released(state, 'here.pth')
-    else:
-        converted = convert_released(state, 'here.pth')
-        assert all(torch.is_tensor(value) for value in converted.state_dict.values())
+    converted = convert_released(state, 'here.pth')
+    assert total(converted.report) == len(state)
+    assert all(torch.is_tensor(value) for value in converted.state_dict.values())
