@@ -1,10 +1,9 @@
-"""Released files load, and what is none is refused with the reason."""
+"""Released networks are found in files, renamed and loaded, and every entry is accounted for."""
 
 from __future__ import annotations
 
+import json
 import logging
-import os
-import pickle
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +11,18 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
-from conftest import sha256
+from conftest import SHARED
 from safetensors.torch import save_file
 from torch import nn
 
-from mmdla.checkpoints import CheckpointError, convert_released, read_checkpoint, state_dict_of
+from mmdla.checkpoints import (
+    CheckpointError,
+    LoadReport,
+    convert_released,
+    load_model,
+    load_pretrained,
+    weights_for,
+)
 from mmdla.models import DLA, DRN
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,23 +106,195 @@ def test_published_addresses_are_known():
     )
 
 
-def test_missing_and_unexpected_entries_are_reported(tmp_path, records):
+def total(report: LoadReport) -> int:
+    return len(report.loaded) + len(report.converted) + sum(map(len, report.left_out.values()))
+
+
+def test_part_of_a_network_is_an_error_unless_asked_for(tmp_path, records):
     state = released()
     del state['level3.tree1.root.conv.weight']
+    state['level2.tree1.conv1.weight'] = torch.zeros(7, 7)
     state['level3.extra'] = torch.zeros(1)
     torch.save(state, tmp_path / 'a.pth')
-    pretrained(tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError) as caught:
+        pretrained(tmp_path / 'a.pth')
+    said = str(caught.value)
+    assert 'level3.tree1.root.conv.weight (missing)' in said
+    assert 'level2.tree1.conv1.weight (is (7, 7), must be (64, 32, 3, 3))' in said
+    assert 'lacks 2 of the 222 entries of DLA' in said
+    model = pretrained(tmp_path / 'a.pth', strict=False)
+    assert torch.equal(model.level2.tree1.conv2.weight, state['level2.tree1.conv2.weight'])
     text = '\n'.join(records)
+    assert 'missing, and initialized: ' in text
     assert 'level3.tree1.root.conv.weight' in text
-    assert 'level3.extra' in text
-    assert 'project' not in text
-    assert 'fc.weight' not in text
+    assert 'not of this network: level3 (1)' in text
+    assert 'of another shape: level2 (1)' in text
+
+
+@pytest.mark.parametrize('out_indices', [(2, 3), (5,)])
+def test_what_a_backbone_does_not_take_is_counted(out_indices, tmp_path):
+    state = released()
+    torch.save(
+        dict(state_dict=state, optimizer=[torch.zeros(2)], best=torch.tensor(1)), tmp_path / 'a.pth'
+    )
+    model = DLA('34', out_indices=out_indices)
+    report = load_pretrained(model, str(tmp_path / 'a.pth'))
+    assert same(model, state)
+    assert total(report) == report.total == len(state) + 2
+    assert len(report.loaded) == len([k for k in state if k in model.state_dict()])
+    said = report.summary()
+    assert f'{len(state) + 2} entries' in said
+    assert 'thrown away by the released code: level3 (3)' in said
+    assert 'does not build: ' in said
+    assert 'fc (2)' in said
+    assert ('level5' in said) is (out_indices == (2, 3))
+    assert 'no counterpart here: best (1), optimizer (1)' in said
+
+
+CONTAINERS = {
+    'bare': lambda s: s,
+    'state_dict': lambda s: dict(state_dict=s, epoch=1),
+    'model': lambda s: dict(model=s, iteration=3),
+    'model_state': lambda s: dict(epoch=140, model_state=s, optimizer_state=None),
+    'model_state_dict': lambda s: dict(model_state_dict=s),
+    'net': lambda s: dict(net=s),
+    'nested': lambda s: dict(args=dict(a=1), checkpoint=dict(model=dict(state_dict=s))),
+    'list': lambda s: dict(models=[s]),
+    'beside an optimizer': lambda s: dict(optimizer=dict(state={0: dict(exp_avg=torch.ones(9))}), x=s),
+}
+PREFIXES = ('', 'module.', '_orig_mod.', 'model.', 'encoder.', 'backbone.', 'backbone.base.',
+            'backbone.bottom_up.', 'backbone.body.base.', 'net.backbone.base.', 'module.module.',
+            'anything.at_all.')  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def small():
+    return {arch: released(arch, 4) for arch in ('46_c',)} | {'c_26': released_drn('c_26', 4)}
+
+
+def numbered(state: dict) -> dict:
+    order = ['conv1', 'bn1', 'relu', *(f'layer{i}' for i in range(1, 9))]
+    parts = {k: k.partition('.') for k in state}
+    return {f'{order.index(a)}.{b}' if a in order else k: state[k] for k, (a, _, b) in parts.items()}
+
+
+@pytest.mark.parametrize('kind', ['46_c', 'norms', 'c_26', 'numbers'])
+@pytest.mark.parametrize('container', CONTAINERS)
+def test_a_network_is_found_in_any_container_below_any_prefix(container, kind, small, tmp_path):
+    arch = '46_c' if kind in ('46_c', 'norms') else 'c_26'
+    state = own = small[arch]
+    if kind == 'norms':
+        state = {re.sub(r'\bbn(\d?)\.', r'norm\1.', k): v for k, v in own.items()}
+    elif kind == 'numbers':
+        state = {k: v for k, v in numbered(own).items() if not k.startswith('fc.')}
+    network = (DLA if arch == '46_c' else DRN)(arch)
+    for prefix in PREFIXES[list(CONTAINERS).index(container) % 5 :: 5]:
+        held = {prefix + k: v for k, v in state.items()} | {'last_one.0.weight': torch.zeros(3, 5)}
+        content = CONTAINERS[container](held)
+        for value in network.state_dict().values():
+            value.zero_()
+        torch.save(content, tmp_path / 'a.pth')
+        report = load_pretrained(network, str(tmp_path / 'a.pth'))
+        assert same(network, own), prefix
+        extra = container == 'beside an optimizer'
+        assert total(report) == len(held) + extra, prefix
+        assert 'last_one (1)' in report.summary(), prefix
+        assert len(report.loaded) + len(report.converted) == len(
+            [k for k in own if k in network.state_dict()]
+        )
+        converted = convert_released(content, 'here')
+        assert same(network, converted.network)
+        assert total(converted.report) == len(held) + extra
+        assert 'last_one' in converted.left_out
+
+
+def test_of_two_copies_the_first_is_taken_and_the_other_is_named(small, tmp_path):
+    own = small['46_c']
+    other = {k: v + 1 for k, v in own.items()}
+    torch.save(dict(state_dict=own, state_dict_ema=other), tmp_path / 'a.pth')
+    network = DLA('46_c')
+    report = load_pretrained(network, str(tmp_path / 'a.pth'))
+    assert same(network, own)
+    assert 'another copy of the weights: state_dict_ema (' in report.summary()
+    assert total(report) == 2 * len(own)
+    network = DLA('46_c')
+    load_pretrained(network, str(tmp_path / 'a.pth'), prefix='')
+    assert same(network, own)
+
+
+def test_a_prefix_that_is_given_is_the_only_one(small, tmp_path):
+    own = small['46_c']
+    student = {f'student.{k}': v for k, v in own.items()}
+    teacher = {f'teacher.{k}': v + 1 for k, v in own.items()}
+    torch.save(dict(state_dict=student | teacher), tmp_path / 'a.pth')
+    network = DLA('46_c')
+    load_pretrained(network, str(tmp_path / 'a.pth'), prefix='teacher')
+    assert torch.equal(network.level0[0].weight, own['level0.0.weight'] + 1)
+    with pytest.raises(CheckpointError, match=r"below prefix='model' \(its keys: state_dict.student"):
+        load_pretrained(network, str(tmp_path / 'a.pth'), prefix='model')
+
+
+GOLDEN = sorted(
+    p.stem
+    for start in ('dla', 'drn', 'users_', 'afa_')
+    for p in (SHARED / 'golden').glob(f'{start}*.json')
+)
+
+
+@pytest.mark.parametrize('name', GOLDEN)
+def test_every_entry_of_the_released_networks_is_accounted_for(name, tmp_path, convert):
+    shapes = json.loads((SHARED / f'golden/{name}.json').read_text())['state_dict']
+    state = {k: torch.zeros(shape) for k, shape in shapes.items()}
+    torch.save(dict(state_dict=state), tmp_path / 'a.pth')
+    done = convert(tmp_path / 'a.pth', tmp_path / 'b.pth')
+    assert done.returncode == 0, done.stderr
+    counts = re.search(r'(\d+) entries.*: (\d+) converted, (\d+) left out', done.stdout)
+    entries, converted, left_out = map(int, counts.groups())
+    assert entries == converted + left_out == len(shapes)
+    assert len(torch.load(tmp_path / 'b.pth')['state_dict']) == converted
+    named = re.findall(r'left out, .*', done.stdout)
+    if not re.search('and [0-9]+ more', done.stdout):
+        assert sum(int(n) for line in named for n in re.findall(r'\((\d+)\)', line)) == left_out
+
+
+@pytest.mark.parametrize('arch', [a for a in DLA.arch_settings if not a.startswith('60_res')])
+def test_every_released_classifier_converts(arch, tmp_path):
+    """With what the released trees have and do not use, at every depth."""
+    state = released(arch, classes=3)
+    converted = convert_released(state)
+    assert converted.format == "authors' DLA classifier"
+    assert converted.network.keys() == {
+        k for k in DLA(arch).state_dict() if not k.endswith('num_batches_tracked')
+    }
+    assert total(converted.report) == len(state)
+    assert len(converted.report.left_out['computed and thrown away by the released code']) == len(
+        [k for k in state if k not in converted.names.values()]
+    )
+    torch.save(state, tmp_path / 'a.pth')
+    assert same(pretrained(tmp_path / 'a.pth', arch), converted.network)
+
+
+@pytest.mark.parametrize('name', ['users_fairmot_dla34', 'users_monodle_dla34', 'users_smoke_dla34'])
+def test_backbones_of_detectors_give_the_released_levels(name, golden, tmp_path):
+    gold = golden(name)
+    torch.save(dict(model_state=gold.state_dict()), tmp_path / 'a.pth')
+    norm_cfg = dict(type='GN', num_groups=32) if 'smoke' in name else dict(type='BN')
+    model = DLA('34', out_indices=range(6), norm_cfg=norm_cfg).eval()
+    report = load_pretrained(model, str(tmp_path / 'a.pth'))
+    assert total(report) == len(gold.meta['state_dict'])
+    assert 'no counterpart here: ' in report.summary()
+    with torch.no_grad():
+        for i, level in enumerate(model(gold.input())):
+            gold.check(f'level{i}', level)
 
 
 def test_another_network_is_refused(tmp_path):
     torch.save(dict(a=torch.zeros(1)), tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match='none of its parameters is one of DLA'):
+    with pytest.raises(CheckpointError, match=r'none of its parameters is one of DLA \(its keys: a\)'):
         pretrained(tmp_path / 'a.pth')
+    torch.save(released('60'), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match=r'of another network than the model.*of DLA'):
+        pretrained(tmp_path / 'a.pth', strict=True)
 
 
 def test_init_weights_twice_keeps_what_was_trained(tmp_path):
@@ -126,240 +304,6 @@ def test_init_weights_twice_keeps_what_was_trained(tmp_path):
     nn.init.zeros_(model.level0[0].weight)
     model.init_weights()
     assert (model.level0[0].weight == 0).all()
-
-
-class Bomb:
-    def __reduce__(self):
-        return (os.mkdir, (str(self.path),))
-
-
-def bad_file(kind: str, folder: Path) -> Path:
-    path = folder / f'{kind}.pth'
-    whole = folder / 'whole.pth'
-    torch.save(released('46_c'), whole)
-    if kind == 'web page':
-        path.write_text('<!DOCTYPE html>\n<html><body>404 Not Found</body></html>')
-    elif kind == 'truncated':
-        path.write_bytes(whole.read_bytes()[:50_000])
-    elif kind == 'truncated legacy':
-        torch.save(released('46_c'), whole, _use_new_zipfile_serialization=False)
-        path.write_bytes(whole.read_bytes()[:50_000])
-    elif kind == 'truncated safetensors':
-        path = folder / 'short.safetensors'
-        save_file(released('46_c'), path)
-        path.write_bytes(path.read_bytes()[:50_000])
-    elif kind == 'empty':
-        path.touch()
-    elif kind == 'text':
-        path.write_text('weights, soon')
-    elif kind == 'foreign class':
-        bomb = Bomb()
-        Bomb.path = folder / 'exploded'
-        torch.save(dict(state_dict=released('46_c'), config=bomb), path)
-    elif kind == 'foreign pickle':
-        Bomb.path = folder / 'exploded'
-        path.write_bytes(pickle.dumps(Bomb(), protocol=2))
-    elif kind == 'no state dict':
-        torch.save(dict(epoch=3), path)
-    elif kind == 'other network':
-        torch.save(nn.Linear(2, 2).state_dict(), path)
-    return path
-
-
-BAD = {
-    'web page': 'this is a web page',
-    'truncated': 'truncated or damaged',
-    'truncated legacy': 'truncated or damaged',
-    'truncated safetensors': 'truncated or damaged safetensors',
-    'empty': 'the file is empty',
-    'text': 'neither a PyTorch nor a safetensors file',
-    'foreign class': r'holds an object of (posix|os)\.mkdir',
-    'foreign pickle': r'(posix|os)\.mkdir',
-    'no state dict': 'holds no state dict',
-    'other network': 'neither an authors. DLA, DLASeg, DRN or DRNSeg',
-}
-
-
-@pytest.mark.parametrize('kind', BAD)
-def test_what_is_no_checkpoint_is_refused(kind, tmp_path):
-    path = bad_file(kind, tmp_path)
-    with pytest.raises(CheckpointError, match=BAD[kind]):
-        convert_released(state_dict_of(read_checkpoint(path), str(path)), str(path))
-    assert not (tmp_path / 'exploded').exists()
-
-
-class Climber:
-    """Tries to reach a function through the attributes of what may be loaded, and to call it."""
-
-    def __reduce__(self):
-        import numpy as np
-
-        return np.ndarray.tofile, (np.zeros(1), str(self.path))
-
-
-def test_attributes_of_what_may_be_loaded_cannot_be_called(tmp_path):
-    Climber.path = tmp_path / 'exploded'
-    torch.save(dict(x=Climber()), tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError):
-        read_checkpoint(tmp_path / 'a.pth')
-    assert not (tmp_path / 'exploded').exists()
-
-
-def test_reading_leaves_the_allow_list_as_it_was(tmp_path):
-    from mmdla.checkpoints import allow_plain_classes
-
-    if not hasattr(torch.serialization, 'get_safe_globals'):
-        pytest.skip('before PyTorch 2.4 there is no list')
-    allow_plain_classes()
-    before = set(torch.serialization.get_safe_globals())
-    torch.save(dict(x=torch.zeros(1)), tmp_path / 'a.pth')
-    read_checkpoint(tmp_path / 'a.pth')
-    assert set(torch.serialization.get_safe_globals()) == before
-
-
-def test_missing_file():
-    with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth': there is no such file"):
-        read_checkpoint('nowhere.pth')
-
-
-# -- addresses ------------------------------------------------------------------------------------
-
-
-def cached(tmp_path) -> list[str]:
-    """What lies in the cache, locks aside."""
-    return [p.name for p in (tmp_path / 'cache').rglob('*') if p.is_file() and p.suffix != '.lock']
-
-
-@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-def test_a_good_file_is_kept(server, tmp_path, suffix):
-    state = released('46_c')
-    file = server.folder / f'good{suffix}'
-    save_file(state, file) if suffix == '.safetensors' else torch.save(state, file)
-    url = f'{server.address}/{file.name}'
-    assert same(pretrained(f'{url}#sha256={sha256(file)}', '46_c'), state)
-    file.unlink()
-    assert same(pretrained(url, '46_c'), state), 'not kept'
-    (name,) = cached(tmp_path)
-    assert name.endswith(f'-{file.name}')
-    with pytest.raises(CheckpointError, match=f'kept as .*{name}; delete it to fetch it again'):
-        pretrained(f'{url}#sha256={"0" * 64}', '46_c')
-
-
-REFUSED = {
-    'page': 'this is a web page',
-    'missing': 'could not be downloaded .the server answers 404',
-    'short': r'truncated, 50,000 of [\d,]+ bytes arrived',
-    'cut before': 'truncated or damaged',
-    'fragment': 'its SHA-256 is [0-9a-f]{64}, not 0{64} as announced',
-    'name': 'its SHA-256 is [0-9a-f]{8}, not ba72cf86 as announced',
-    'hub': 'its SHA-256 is [0-9a-f]{64}, not 0{64} as announced',
-}
-
-
-@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-@pytest.mark.parametrize('kind', REFUSED)
-def test_a_bad_file_is_refused_and_not_kept(server, tmp_path, kind, suffix):
-    name = 'dla46_c-ba72cf86' if kind == 'name' else 'weights'
-    file = server.folder / f'{name}{suffix}'
-    save = save_file if suffix == '.safetensors' else torch.save
-    if kind == 'page':
-        file.write_text('<!doctype html><title>404</title>')
-    elif kind != 'missing':
-        save(released('46_c'), file)
-    if kind == 'cut before':
-        file.write_bytes(file.read_bytes()[:50_000])
-    if kind == 'short':
-        server.hub.cut.add(file.name)
-    if kind == 'hub':
-        server.hub.hashes[file.name] = '0' * 64
-    folder = '/timm/dla46_c.in1k/resolve/main' if kind == 'hub' else ''
-    end = f'#sha256={"0" * 64}' if kind == 'fragment' else ''
-    with pytest.raises(CheckpointError, match=REFUSED[kind]):
-        pretrained(f'{server.address}{folder}/{file.name}{end}', '46_c')
-    assert cached(tmp_path) == []
-    server.hub.cut.clear()
-    save(released('46_c'), file)
-    server.hub.hashes.clear()
-    if kind != 'name':
-        pretrained(f'{server.address}{folder}/{file.name}', '46_c')
-        assert len(cached(tmp_path)) == 1, 'what failed once fails for ever'
-
-
-def test_no_network_is_said(server):
-    server.close()
-    with pytest.raises(CheckpointError, match=r'no connection to 127.*with the file at hand, give its'):
-        read_checkpoint(f'{server.address}/a.pth')
-
-
-@pytest.mark.parametrize(
-    'end', ['sha256=ba72', 'sha256=', 'sha265=ba72cf86', 'sha256:ba72cf86', 'SHA256=ba72cf86']
-)
-def test_hashes_are_checked_for_form(tmp_path, end):
-    torch.save(released('46_c'), tmp_path / 'a.pth')
-    for source in ('http://127.0.0.1/a.pth', (tmp_path / 'a.pth').as_uri()):
-        with pytest.raises(ValueError, match='must be sha256= and 8 to 64 hexadecimal digits'):
-            read_checkpoint(f'{source}#{end}')
-
-
-def test_hash_of_a_file_here(tmp_path):
-    path = tmp_path / 'a.pth'
-    torch.save(dict(x=torch.zeros(1)), path)
-    read_checkpoint(f'{path.as_uri()}#sha256={sha256(path)}')
-    with pytest.raises(CheckpointError, match='not 00000000 as announced'):
-        read_checkpoint(f'{path.as_uri()}#sha256=00000000')
-
-
-def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
-    torch.save(released('46_c'), server.folder / 'a.pth')
-    (tmp_path / 'file').touch()
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'file'))
-    with pytest.raises(
-        CheckpointError, match=r'could not be kept in .*TORCH_HOME names another folder'
-    ):
-        read_checkpoint(f'{server.address}/a.pth')
-
-
-def test_what_is_kept_needs_no_lock(server, tmp_path, monkeypatch):
-    """A cache that others filled may not be one's own to write."""
-    import filelock
-
-    torch.save(released('46_c'), server.folder / 'a.pth')
-    read_checkpoint(f'{server.address}/a.pth')
-    monkeypatch.setattr(filelock.FileLock, 'acquire', lambda *_: pytest.fail('locked'))
-    read_checkpoint(f'{server.address}/a.pth')
-
-
-def test_a_date_is_no_hash(server):
-    torch.save(released('46_c'), server.folder / 'weights-20261122.pth')
-    pretrained(f'{server.address}/weights-20261122.pth', '46_c')
-
-
-def test_addresses_that_end_alike_are_told_apart(server):
-    folder, address = server.folder, server.address
-    for name in ('a', 'b'):
-        (folder / name).mkdir()
-        torch.save(dict(x=torch.tensor(ord(name))), folder / name / 'model.pth')
-        assert read_checkpoint(f'{address}/{name}/model.pth')['x'] == ord(name)
-        assert read_checkpoint((folder / name / 'model.pth').as_uri())['x'] == ord(name)
-    torch.save(dict(x=torch.tensor(0)), folder / 'a/model.pth')
-    assert read_checkpoint((folder / 'a/model.pth').as_uri())['x'] == 0, 'a local file was cached'
-
-
-@pytest.mark.parametrize('name', ['model.safetensors', 'pytorch_model.bin'])
-def test_mmengine_takes_published_files_from_here(server, name):
-    """`load_from` and `init_cfg` of any model go through mmengine, which comes to this package."""
-    from mmengine.runner import load_checkpoint
-
-    state = released('46_c')
-    file = server.folder / name
-    save_file(state, file) if name.endswith('safetensors') else torch.save(state, file)
-    model = DLA('46_c')
-    load_checkpoint(model, f'https://huggingface.co/timm/dla46_c.in1k/resolve/main/{name}')
-    assert same(model, state)
-    if name.endswith('safetensors'):
-        model = DLA('46_c')
-        load_checkpoint(model, str(file))
-        assert same(model, state)
 
 
 # -- conversion -----------------------------------------------------------------------------------
@@ -419,6 +363,19 @@ def test_converted_classifier_gives_the_released_logits(golden):
     gold.check('logits', logits.view(gold.meta['outputs']['logits']))
 
 
+@pytest.mark.parametrize('name', ['dla34', 'dla46x_c', 'dla60', 'dla102'])
+def test_every_golden_classifier_gives_the_released_logits(name, golden, tmp_path):
+    """By conversion to the backbone and a linear layer, without mmpretrain."""
+    gold = golden(name)
+    converted = convert_released(gold.state_dict())
+    model = DLA(name[3:], out_indices=(5,)).eval()
+    model.load_state_dict(converted.network, strict=True)
+    head = {n: converted.state_dict[f'head.fc.{n}'] for n in ('weight', 'bias')}
+    with torch.no_grad():
+        pooled = model(gold.input())[0].mean((2, 3))
+        gold.check('logits', nn.functional.linear(pooled, head['weight'], head['bias']))
+
+
 @pytest.mark.parametrize('norm', ['BN', 'GN'])
 @pytest.mark.parametrize('prefix', ['', 'backbone.'])
 def test_convert_mmdet3d(norm, prefix):
@@ -467,10 +424,11 @@ def test_convert_tool_checks_the_head(tmp_path, convert):
     assert done.returncode == 1
     assert 'entries of its head' in done.stderr
     assert 'decode_head.dla_up.ida_1.node_1.0.weight' in done.stderr
-    # A detector of the CenterNet family has the same beginning and no classifier.
-    detector = {k: v for k, v in segmentation().items() if not k.startswith('fc.')}
-    with pytest.raises(CheckpointError, match='neither an authors'):
-        convert_released(detector)
+    # Without its classifier it is a model with a backbone that can be used.
+    headless = convert_released({k: v for k, v in segmentation().items() if not k.startswith('fc.')})
+    assert (headless.format, headless.left_out) == ('DLA backbone', ('dla_up', 'up'))
+    with pytest.raises(CheckpointError, match=r'neither an authors. DLA, DLASeg, DRN or DRNSeg'):
+        convert_released(nn.Linear(2, 2).state_dict())
 
 
 def test_convert_tool(tmp_path, convert):
@@ -479,6 +437,7 @@ def test_convert_tool(tmp_path, convert):
     done = convert(src, dst)
     assert done.returncode == 0, done.stderr
     assert "This was authors' DLA classifier, DLA '46_c'" in done.stdout
+    assert f'{len(released("46_c"))} entries' in done.stdout
     model = DLA('46_c', init_cfg=dict(type='Pretrained', checkpoint=str(dst), prefix='backbone'))
     model.init_weights()
     assert same(model, released('46_c')) is False
@@ -487,7 +446,8 @@ def test_convert_tool(tmp_path, convert):
     again = convert(src, dst)
     assert again.returncode == 2
     assert 'exists already' in again.stderr
-    page = convert(bad_file('web page', tmp_path), tmp_path / 'never.pth')
+    (tmp_path / 'page.pth').write_text('<!DOCTYPE html>\n<html><body>404 Not Found</body></html>')
+    page = convert(tmp_path / 'page.pth', tmp_path / 'never.pth')
     assert page.returncode == 1
     assert 'this is a web page' in page.stderr
     assert 'Traceback' not in page.stderr
@@ -642,3 +602,54 @@ def test_released_drn_classifier_gives_the_released_logits(arch, golden):
         gold.check('logits', model.head(model.extract_feat(gold.input())))
     again = ImageClassifier.state_dict(model)
     model.load_state_dict(again, strict=True)
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.', 'model.', '_orig_mod.'])
+def test_whole_models_are_loaded_and_the_rest_is_named(prefix, tmp_path):
+    pytest.importorskip('mmseg')
+    from mmengine.registry import DefaultScope
+    from mmseg.models import EncoderDecoder
+
+    def model() -> nn.Module:
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            return EncoderDecoder(
+                backbone=dict(type='mmdla.DLA', arch='34', out_indices=(3, 4, 5)),
+                decode_head=dict(type='mmdla.IDAUpHead', in_channels=[128, 256, 512], num_classes=4),
+            )
+
+    released_net = segmentation()
+    found = model()
+    report = load_model(found, {prefix + k: v for k, v in released_net.items()}, 'here')
+    assert torch.equal(found.decode_head.conv_seg.bias, released_net['fc.0.bias'])
+    assert total(report) == len(released_net)
+    assert 'fixed bilinear upsampling, which needs no weights here: up (1)' in report.summary()
+    own = {prefix + k: v for k, v in found.state_dict().items()}
+    content = dict(state_dict=own, optimizer=[torch.zeros(1)])
+    assert len(weights_for(model(), content, 'here')) == len(own)
+    report = load_model(model(), content, 'here')
+    assert (len(report.loaded), report.left_out) == (len(own), {'no counterpart here': ['optimizer.0']})
+    del own[f'{prefix}decode_head.conv_seg.bias']
+    with pytest.raises(CheckpointError, match=r'decode_head.conv_seg.bias \(missing\)'):
+        weights_for(model(), content, 'here')
+
+
+@pytest.mark.parametrize(
+    'state',
+    [
+        {'base_layer.0.weight': [1], 'level2.root.bn.weight': [1], 'fc.weight': [], 'fc.bias': []},
+        {'base.base_layer.0.weight': [1], 'fc.0.weight': [], 'fc.0.bias': []},
+        {
+            'seg.weight': [],
+            'seg.bias': [],
+            'base.0.0.weight': [1],
+            'base.8.0.weight': [1],
+            'base.x.0.weight': [1],
+        },
+        {'layer0.0.weight': [1], 'layer8.0.weight': [1], 'fc.weight': [2], 'fc.bias': []},
+    ],
+)
+def test_weights_of_other_shapes_are_none_of_a_network(state):
+    state = {name: torch.zeros(shape) for name, shape in state.items()}
+    converted = convert_released(state, 'here.pth')
+    assert total(converted.report) == len(state)
+    assert all(torch.is_tensor(value) for value in converted.state_dict.values())

@@ -1,13 +1,217 @@
-from ..checkpoints import CheckpointError, read_checkpoint as _r
+"""Reading checkpoint files: any that PyTorch or safetensors reads, without running code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urldefrag, urlparse
+from urllib.request import url2pathname
+
+import torch
+
+from .plain_pickles import ForeignClassError, plain_pickle_module
 
 
-def read_checkpoint(source, map_location='cpu', plain_only=False):
-    return _r(source, map_location)
+class CheckpointError(ValueError):
+    """A file is not a checkpoint that can be used; the message says why."""
 
 
-def load_for_mmengine(filename, map_location=None):
-    known = isinstance(map_location, str)
-    content = dict(read_checkpoint(filename, str(map_location) if known else 'cpu'))
-    if isinstance(content.get('meta'), dict):
-        content['meta'] = {k: v for k, v in content['meta'].items() if k != 'config'}
+def read_checkpoint(
+    source: str | os.PathLike,
+    map_location: str | torch.device | Callable = 'cpu',
+    plain_only: bool = False,
+) -> dict:
+    """Read a checkpoint, whatever its format, without running code that it may hold.
+
+    Tensors, numbers, text, NumPy arrays, dates, paths and containers of these are read as they are.
+    Objects of other classes become a :class:`~mmdla.io.plain_pickles.Placeholder`.
+
+    Args:
+        source (str | PathLike): A path, or an ``http(s)://`` or ``file://`` address, of a file of
+            PyTorch (``.pth``, ``.pt``, ``.bin``, ``.ckpt``) or safetensors. Downloads are kept in
+            PyTorch's hub folder once they are complete: of the announced length, readable, and of
+            the SHA-256 that the address ends in (``#sha256=...``), that the file's name carries
+            (``dla34-ba72cf86.pth``) or that the Hugging Face hub announces. ``HF_ENDPOINT`` names a
+            mirror of the hub.
+        map_location (str | torch.device | Callable): Device of the tensors, as in ``torch.load``.
+            Default: ``'cpu'``.
+        plain_only (bool): Raise an error where a placeholder would be needed, as a run that resumes
+            must. Default: False.
+
+    Returns:
+        dict: What the file holds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file cannot be read or downloaded, is not what its hash says, or
+            holds no mapping; with ``plain_only``, also if it holds an object of another class.
+        ValueError: If what follows ``#`` in an address is not a hash.
+    """
+    from .downloads import check_hash, download, wanted_hash
+
+    source = os.fspath(source)
+    if re.match(r'https?://', source):
+        path = download(source)
+    elif source.startswith('file://'):
+        url, fragment = urldefrag(source)
+        path = Path(url2pathname(urlparse(url).path))
+        if path.is_file():
+            check_hash(path, wanted_hash(source, fragment), str(path))
+    else:
+        path = Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {str(path)!r}: there is no such file')
+    return read_file(path, map_location, plain_only)
+
+
+def read_file(
+    path: Path,
+    map_location: str | torch.device | Callable = 'cpu',
+    plain_only: bool = False,
+    name: str | None = None,
+) -> dict:
+    """Read a local file under the name that messages give it; see :func:`read_checkpoint`."""
+    name = f'checkpoint {name or repr(str(path))}'
+    with path.open('rb') as file:
+        head = file.read(512)
+    if not head:
+        raise CheckpointError(f'{name}: the file is empty')
+    if re.match(rb'(\xef\xbb\xbf)?\s*<(!doctype|!--|html|\?xml|head|body)', head, re.IGNORECASE):
+        raise CheckpointError(
+            f'{name}: this is a web page, probably an error page saved in place of the weights'
+        )
+    safetensors = path.suffix == '.safetensors' or head[8:9] == b'{'
+    try:
+        if safetensors:
+            from safetensors.torch import load_file
+
+            at = map_location if isinstance(map_location, str | torch.device) else 'cpu'
+            content = load_file(path, device='cpu' if str(at) == 'meta' else str(at))
+        else:
+            content = _torch_load(path, map_location, plain_only)
+    except ForeignClassError as error:
+        raise CheckpointError(
+            f'{name}: holds an object of {error.name}, which is not plain data; it is not loaded, '
+            'because unpickling it could run code. If you trust the file, save the weights alone, '
+            "torch.save(dict(state_dict=torch.load(FILE, weights_only=False)['state_dict']), NEW), "
+            'and start from them with load_from'
+        ) from error
+    except Exception as error:  # of a damaged file, pickle and zipfile raise almost anything
+        library = 'safetensors' if safetensors else 'PyTorch'
+        reason = str(error) or type(error).__name__
+        raise CheckpointError(f'{name}: {library} cannot read it: {reason[:500]}') from error
+    if not isinstance(content, dict):
+        kind = getattr(content, 'name', None) or type(content).__name__
+        raise CheckpointError(f'{name}: holds {kind}, not a mapping of names to tensors{_SAVE_WEIGHTS}')
+    if getattr(content, 'name', None) and not content:
+        raise CheckpointError(f'{name}: holds an object of {content.name}, not weights{_SAVE_WEIGHTS}')
     return content
+
+
+_SAVE_WEIGHTS = (
+    '; where the code of that model is at hand, '
+    'torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) saves its weights'
+)
+
+
+def _torch_load(path: Path, map_location: Any, plain_only: bool) -> Any:
+    with path.open('rb') as file:
+        zipped = file.read(4) == b'PK\x03\x04'
+    if zipped and 'constants.pkl' in torch._C.PyTorchFileReader(str(path)).get_all_records():
+        # Loading it would run its code.
+        raise ValueError(
+            'it is a TorchScript archive, a program; save the state_dict() of what torch.jit.load '
+            'gives instead'
+        )
+    with _own_unpickler_allowed():
+        return torch.load(
+            path,
+            map_location=map_location,
+            pickle_module=plain_pickle_module(plain_only),
+            weights_only=False,
+        )
+
+
+FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+_forcing = threading.RLock()
+
+
+@contextlib.contextmanager
+def _own_unpickler_allowed() -> Iterator[None]:
+    """With the variable set, torch.load refuses any unpickler but its own, this stricter one too."""
+    with _forcing:
+        value = os.environ.pop(FORCE, None)
+        try:
+            yield
+        finally:
+            if value is not None:
+                os.environ[FORCE] = value
+
+
+def state_dict_of(checkpoint: Mapping, source: str = 'checkpoint') -> dict[str, torch.Tensor]:
+    """The state dict in a checkpoint: of the mappings in it, the first with the most tensors.
+
+    Raises:
+        CheckpointError: If no mapping in it has tensors under names.
+    """
+    best: dict[str, torch.Tensor] = {}
+    left: list[Any] = [checkpoint]
+    seen = set()
+    while left:
+        mapping = left.pop(0)
+        if id(mapping) not in seen and isinstance(mapping, Mapping):
+            seen.add(id(mapping))
+            items = mapping.items()
+            tensors = {k: v for k, v in items if isinstance(k, str) and isinstance(v, torch.Tensor)}
+            best = tensors if len(tensors) > len(best) else best
+            left += mapping.values()
+    if not best:
+        keys = [k if isinstance(k, str) else type(k).__name__ for k in list(checkpoint)[:8]]
+        raise CheckpointError(f'{source}: holds no state dict (its keys: {", ".join(keys)[:500]})')
+    return best
+
+
+def load_for_mmengine(filename: str, map_location: Any = None) -> dict:
+    """Read a checkpoint for mmengine's ``CheckpointLoader``.
+
+    Args:
+        filename (str): Path or address.
+        map_location (str | torch.device | Callable, optional): Device of the tensors. Default: the CPU.
+
+    Returns:
+        dict: Everything that the file holds, without the text ``meta['config']``, which mmengine
+        would run; with its weights under ``state_dict`` and a ``meta``.
+
+    Raises:
+        FileNotFoundError, CheckpointError, ValueError: See :func:`read_checkpoint`.
+    """
+    content = read_checkpoint(filename, map_location or 'cpu')
+    if isinstance(content.get('state_dict'), Mapping):
+        found = dict(content)
+    else:
+        found = dict(content, state_dict=state_dict_of(content, f'checkpoint {filename!r}'))
+        found = {k: v for k, v in found.items() if not isinstance(v, torch.Tensor)}
+    meta = found.get('meta')
+    meta = meta if isinstance(meta, Mapping) else {}
+    return dict(found, meta={k: v for k, v in meta.items() if k != 'config'})
+
+
+# What mmengine leaves to this reader: what its own loaders cannot read, and the published files, on
+# the hub or a mirror of it. mmengine matches them as patterns, the specific ones first.
+SCHEMES = (
+    r'.*\.safetensors([?#].*)?$',
+    r'https?://.*\.safetensors([?#].*)?$',
+    r'https?://.*/timm/dla[^/]*\.in1k/',
+)
+
+
+def extend_mmengine() -> None:
+    """Have mmengine's ``CheckpointLoader`` read what :data:`SCHEMES` match with this reader."""
+    from mmengine.runner import CheckpointLoader
+
+    CheckpointLoader.register_scheme(SCHEMES, load_for_mmengine, force=True)

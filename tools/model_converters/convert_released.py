@@ -1,9 +1,11 @@
 """Convert a released checkpoint: `python tools/model_converters/convert_released.py SRC DST`.
 
-Recognises by their keys the authors' DLA and DRN classifiers, DLASeg (output stride 2, 4 or 8) and
-DRNSeg, timm's DLA, ResNets with torchvision's names (DRN-A's too), mmdet3d's DLANet and the DLASeg of
-the CenterNet family; pickle or safetensors, a path or an address.
-Writes a checkpoint that the matching config of this project loads strictly.
+Recognises by their keys, below any prefix and in any container, the authors' DLA and DRN classifiers,
+DLASeg (output stride 2, 4 or 8) and DRNSeg, timm's DLA, ResNets with torchvision's names (DRN-A's too),
+mmdet3d's DLANet, the DLASeg of the CenterNet family, and the backbone of any other model; a file of
+PyTorch or safetensors, a path or an address.
+Writes a checkpoint that the matching config of this project loads strictly, and says what became of
+each entry of the file.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from mmdla.checkpoints import (
     Converted,
     convert_released,
     read_checkpoint,
-    state_dict_of,
 )
 from mmdla.models import DLA, DRN, IDAUp
 
@@ -210,10 +211,9 @@ def main() -> None:
     if args.dst.exists() and not args.force:
         parser.error(f'{args.dst} exists already; --force overwrites it')
     try:
-        state_dict = state_dict_of(read_checkpoint(args.src), args.src)
-        converted = convert_released(state_dict, args.src)
+        converted = convert_released(read_checkpoint(args.src), args.src)
         arch, network = identify(converted, args.src)
-    except (CheckpointError, FileNotFoundError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f'convert_released: {error}')
     meta = dict(
         converted_from=converted.format,
@@ -225,7 +225,7 @@ def main() -> None:
     part = args.dst.with_name(f'{args.dst.name}.part')
     torch.save(dict(state_dict=converted.state_dict, meta=meta), part)
     os.replace(part, args.dst)
-    print(f'{describe(converted, network, arch)}\nWritten: {args.dst}')
+    print(f'{describe(converted, network, arch)}\n{converted.report.summary()}\nWritten: {args.dst}')
 
 
 if __name__ == '__main__':

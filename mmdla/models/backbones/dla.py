@@ -90,9 +90,10 @@ class DLA(LevelBackbone):
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
         init_cfg (dict | list[dict], optional): Initialization. ``dict(type='Pretrained',
             checkpoint=PATH_OR_URL)`` takes the authors' files, timm's (pickle or safetensors) and
-            those of this project; ``checkpoint='timm'`` fetches the published weights of ``arch``.
-            Default, and what a checkpoint lacks: the paper's, normal with variance
-            2 / (k^2 out_channels); layers and blocks with an initialization of their own keep it.
+            those of any model with this network in it; ``checkpoint='timm'`` fetches the published
+            weights of ``arch``. A file with less than the whole network is an error, unless the dict
+            has ``strict=False``. Default, and what a checkpoint lacks then: the paper's, normal with
+            variance 2 / (k^2 out_channels); layers and blocks with an initialization of their own keep it.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.

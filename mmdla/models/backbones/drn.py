@@ -97,8 +97,10 @@ class DRN(LevelBackbone):
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
         init_cfg (dict | list[dict], optional): Initialization. ``dict(type='Pretrained',
             checkpoint=PATH_OR_URL)`` takes released files, classifiers or segmentation networks, and
-            those of this project; for A also ``torchvision://resnet50`` and its like. Default, and
-            what a checkpoint lacks: as released, normal with variance 2 / (k^2 out_channels).
+            those of any model with this network in it; for A also ``torchvision://resnet50`` and its
+            like. A file with less than the whole network is an error, unless the dict has
+            ``strict=False``. Default, and what a checkpoint lacks then: as released, normal with
+            variance 2 / (k^2 out_channels).
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.

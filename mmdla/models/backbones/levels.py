@@ -29,9 +29,9 @@ class LevelBackbone(BaseModule):
         norm_eval (bool): Keep all batch norms in evaluation mode while training.
         with_cp (bool | Sequence[int]): Recompute each level in backward, or those of these numbers;
             the stem goes with the first level.
-        init_cfg (dict | list[dict], optional): As in mmengine; ``Pretrained`` takes released files.
-            Default, and what a checkpoint lacks: the papers', normal with variance
-            2 / (k^2 out_channels).
+        init_cfg (dict | list[dict], optional): As in mmengine; ``Pretrained`` takes released files and
+            with ``strict=False`` incomplete ones. Default, and what a checkpoint lacks then: the
+            papers', normal with variance 2 / (k^2 out_channels).
 
     Raises:
         TypeError: If ``with_cp`` is neither a truth value nor a list or tuple.

@@ -1,0 +1,142 @@
+"""Files from web servers, kept once they are complete and what they should be."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urldefrag, urlparse
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+import torch
+
+from .checkpoint_files import CheckpointError, read_file
+
+HUB = 'https://huggingface.co'
+
+
+def download(address: str) -> Path:
+    """Fetch a checkpoint once, however many processes ask for it, and return where it is kept.
+
+    Raises:
+        CheckpointError: If it cannot be fetched, kept or read, or is not what its hash says.
+        ValueError: If what follows ``#`` is not a hash.
+    """
+    from filelock import FileLock
+
+    url, fragment = urldefrag(address)
+    folder = Path(torch.hub.get_dir()) / 'checkpoints' / 'mmdla'
+    # Files of many models share a name (`model.safetensors`): the whole address tells them apart.
+    name = Path(urlparse(url).path).name or 'checkpoint'
+    path = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
+    wanted = wanted_hash(address, fragment) or _hash_in_name(name)
+    if not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(f'{path}.lock'):
+                if not path.exists():
+                    _fetch(url, path, wanted)
+                    return path
+        except OSError as error:
+            raise CheckpointError(
+                f'checkpoint {url!r}: could not be kept in {folder} ({error.strerror or error}); '
+                'TORCH_HOME names another folder'
+            ) from error
+    check_hash(path, wanted, f'{url} (kept as {path}; delete it to fetch it again)')
+    return path
+
+
+def _fetch(url: str, path: Path, wanted: str | None) -> None:
+    """Download a file; it gets its name when it is complete."""
+    if url.startswith(f'{HUB}/'):
+        url = (os.environ.get('HF_ENDPOINT') or HUB).rstrip('/') + url.removeprefix(HUB)
+    part = path.with_name(f'{path.name}.part')
+    try:
+        size, announced = _announced(url)
+        torch.hub.download_url_to_file(url, str(part), progress=True)
+        found = part.stat().st_size
+        if size is not None and found < size:
+            raise CheckpointError(
+                f'checkpoint {url!r}: truncated, {found:,} of {size:,} bytes arrived; try again'
+            )
+        read_file(part, 'meta', name=repr(url))
+        check_hash(part, wanted or announced, url)
+        os.replace(part, path)
+    except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
+        reason = f'no connection to {urlparse(url).netloc}: {getattr(error, "reason", error)}'
+        if isinstance(error, HTTPError):
+            reason = f'the server answers {error.code} {error.reason}'
+        raise CheckpointError(
+            f'checkpoint {url!r}: could not be downloaded ({reason}); with the file at hand, give its '
+            'path instead'
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def wanted_hash(address: str, fragment: str) -> str | None:
+    """The SHA-256, or its start, that an address ends in; None if it ends in nothing."""
+    if not fragment:
+        return None
+    found = re.fullmatch(r'sha256=([0-9a-fA-F]{8,64})', fragment)
+    if not found:
+        raise ValueError(
+            f'checkpoint {address!r}: what follows # must be sha256= and 8 to 64 hexadecimal digits'
+        )
+    return found[1].lower()
+
+
+def _hash_in_name(name: str) -> str | None:
+    """The start of the SHA-256 in a file's name: PyTorch's convention, the authors' and OpenMMLab's."""
+    found = re.search(r'-([0-9a-f]{8,64})\.\w+$', name)
+    # Digits alone may be a date.
+    return found[1] if found and not found[1].isdecimal() else None
+
+
+def _announced(url: str) -> tuple[int | None, str | None]:
+    """Size and SHA-256 of a file, as far as its server announces them.
+
+    The Hugging Face hub announces both of the file that it redirects to.
+    """
+    headers: dict[str, str] = {}
+
+    class Listener(HTTPRedirectHandler):
+        def redirect_request(self, req, fp, code, msg, answer, newurl):
+            headers.update({k.lower(): v for k, v in answer.items()})
+            request = super().redirect_request(req, fp, code, msg, answer, newurl)
+            if request is not None:
+                request.method = 'HEAD'
+            return request
+
+    try:
+        with build_opener(Listener).open(Request(url, method='HEAD'), timeout=60) as response:
+            size = response.headers.get('Content-Length')
+            headers.update({k.lower(): v for k, v in response.headers.items() if k[:2] == 'X-'})
+    except HTTPError:  # not every server answers HEAD
+        size = None
+    size = headers.get('x-linked-size', size) or ''
+    found = re.fullmatch(r'"?([0-9a-f]{64})"?', headers.get('x-linked-etag', ''))
+    return int(size) if size.isdecimal() else None, found and found[1]
+
+
+def check_hash(path: Path, wanted: str | None, name: str) -> None:
+    """Compare a file's SHA-256 with the start of the one that is wanted, if any is.
+
+    Raises:
+        CheckpointError: If it is another.
+    """
+    if wanted is None:
+        return
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    found = digest.hexdigest()
+    if not found.startswith(wanted):
+        raise CheckpointError(
+            f'checkpoint {name!r}: its SHA-256 is {found[: len(wanted)]}, not {wanted} as announced: '
+            'it was damaged on the way, or it is another file'
+        )

@@ -1,0 +1,305 @@
+"""Unpickling of plain data: tensors, numbers, text, arrays and containers; nothing else is run.
+
+Checkpoints are pickles, and a pickle names functions to call. Here it reaches those in a table; any
+other class or function is replaced by a :class:`Placeholder`, which keeps its name and does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import copy as copying
+import copyreg
+import datetime
+import decimal
+import fractions
+import io
+import os
+import pathlib
+import pickle
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Placeholder(dict):
+    """Stands for an object of another class, ``name``; has its items if the class is a mapping."""
+
+    name = ''
+
+    def __new__(cls, *args, **kwargs):
+        return super().__new__(cls)
+
+    def __init__(self, *args, **kwargs):
+        super().__init__()
+
+    __hash__ = object.__hash__  # enumerations' members are keys of dicts
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+
+    def __repr__(self) -> str:
+        return f'<placeholder for {self.name}>'
+
+    def __call__(self, *args, **kwargs):
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    append = extend = add = __setstate__
+
+
+class ForeignClassError(pickle.UnpicklingError):
+    """A pickle holds an object of a class that is not plain data, ``name``."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.name = name
+
+
+def _new(cls: type, *args: Any) -> Any:
+    return cls.__new__(cls, *args)
+
+
+def _reconstructor(cls: type, base: type, state: Any) -> Any:
+    """How protocols 0 and 1 make an object."""
+    return cls() if issubclass(cls, Placeholder) else copyreg._reconstructor(cls, base, state)
+
+
+def _encode(text: str, encoding: str = 'utf-8') -> bytes:
+    """Bytes, as protocol 2 has them; other codecs may multiply their input."""
+    if encoding not in ('latin1', 'latin-1'):
+        raise pickle.UnpicklingError(
+            f'text encoded as {str(encoding)[:40]!r}, where only latin1 occurs'
+        )
+    return text.encode('latin1')
+
+
+def _load_from_bytes(data: bytes) -> Any:
+    """A storage that was pickled by itself."""
+    module = plain_pickle_module(plain_only=True)
+    return torch.load(io.BytesIO(data), pickle_module=module, weights_only=False)
+
+
+def _parameter(data: Tensor, requires_grad: bool, hooks: Any, state: Any = None) -> Tensor:
+    return torch._utils._rebuild_parameter(data, requires_grad, collections.OrderedDict())
+
+
+def _tensor_of_subclass(rebuild: Any, cls: Any, args: tuple, state: Any) -> Tensor:
+    """A tensor with attributes or of a subclass; both are left out."""
+    return rebuild(*args)
+
+
+# NumPy takes a pickled dtype's word on whether raw bytes are pointers to objects. So dtypes are made
+# anew from their description, and whatever is made with one gets a copy, which no later instruction
+# can reach.
+
+
+def _dtype(spec: Any, align: bool = False, copy: bool = True) -> np.dtype:
+    if not isinstance(spec, str | type):
+        raise pickle.UnpicklingError(f'a dtype made from a {type(spec).__name__}')
+    return np.dtype(spec, copy=True)
+
+
+def _own(dtype: np.dtype) -> np.dtype:
+    if not isinstance(dtype, np.dtype):
+        raise pickle.UnpicklingError(f'a {type(dtype).__name__} in place of a dtype')
+    return copying.copy(dtype)  # np.dtype(dtype, copy=True) returns its argument
+
+
+def _build_dtype(dtype: np.dtype, state: tuple) -> None:
+    version, order, sub, names, fields, size, _, _, *metadata = state
+    if dtype.kind in 'mM':  # its unit
+        state = (version, order, None, None, None, -1, -1, 0, *metadata)
+        dtype.__setstate__(state)
+        return
+    wanted = dtype
+    if dtype.kind == 'V' and sub is not None:
+        wanted = np.dtype((_own(sub[0]), sub[1]))
+    elif dtype.kind == 'V' and names is not None:
+        formats, offsets = zip(*((_own(fields[n][0]), fields[n][1]) for n in names))
+        wanted = np.dtype(dict(names=names, formats=formats, offsets=offsets, itemsize=size))
+    elif order in ('<', '>'):
+        wanted = dtype.newbyteorder(order)
+    if wanted.itemsize != dtype.itemsize:
+        raise pickle.UnpicklingError(f'a dtype of {dtype.itemsize} and {wanted.itemsize} bytes')
+    dtype.__setstate__(wanted.__reduce__()[2])
+
+
+def _scalar(dtype: np.dtype, *value: Any) -> Any:
+    return _multiarray().scalar(_own(dtype), *value)
+
+
+def _empty_array(cls: Any, shape: tuple, code: Any) -> np.ndarray:
+    return np.empty(0, np.int8)
+
+
+def _frombuffer(buffer: Any, dtype: np.dtype, shape: tuple, order: str, *axes: Any) -> np.ndarray:
+    return np.frombuffer(buffer, _own(dtype)).reshape(shape, order=order)
+
+
+def _multiarray() -> Any:
+    try:
+        from numpy._core import multiarray
+    except ImportError:  # before NumPy 1.26
+        from numpy.core import multiarray
+    return multiarray
+
+
+def _table() -> dict[tuple[str, str], Any]:
+    """What a pickle may name, by module and name."""
+    builtin = (set, frozenset, complex, slice, range, bytearray, bytes, int, float, bool, str, list,
+               tuple, dict, object)  # fmt: skip
+    containers = (
+        collections.OrderedDict,
+        collections.defaultdict,
+        collections.Counter,
+        collections.deque,
+    )
+    times = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone)
+    others = (decimal.Decimal, fractions.Fraction, uuid.UUID, argparse.Namespace)
+    found = {(c.__module__, c.__name__): c for c in (*builtin, *containers, *times, *others)}
+    windows = os.name == 'nt'
+    paths = dict(
+        PurePath=pathlib.PurePath,
+        PurePosixPath=pathlib.PurePosixPath,
+        PureWindowsPath=pathlib.PureWindowsPath,
+        Path=pathlib.Path,
+        PosixPath=pathlib.PurePosixPath if windows else pathlib.PosixPath,
+        WindowsPath=pathlib.WindowsPath if windows else pathlib.PureWindowsPath,
+    )
+    found |= {(m, k): v for k, v in paths.items() for m in ('pathlib', 'pathlib._local')}
+    found |= {
+        ('builtins', 'xrange'): range,  # of Python 2, and so of protocol 2
+        ('builtins', 'long'): int,
+        ('builtins', 'unicode'): str,
+        ('builtins', 'Ellipsis'): Ellipsis,
+        ('builtins', 'NotImplemented'): NotImplemented,
+        ('copyreg', '_reconstructor'): _reconstructor,
+        ('copyreg', '__newobj__'): _new,
+        ('_codecs', 'encode'): _encode,
+        ('numpy', 'dtype'): _dtype,
+        ('torch.nn.parameter', 'Parameter'): torch.nn.Parameter,
+        ('torch._tensor', '_rebuild_from_type_v2'): _tensor_of_subclass,
+        ('torch._tensor', '_rebuild_from_type'): _tensor_of_subclass,
+        ('torch._utils', '_rebuild_parameter'): _parameter,
+        ('torch._utils', '_rebuild_parameter_with_state'): _parameter,
+        ('torch.serialization', '_get_layout'): torch.serialization._get_layout,
+        ('torch.storage', '_load_from_bytes'): _load_from_bytes,
+    }
+    for name in ('tensor', 'tensor_v2', 'tensor_v3', 'qtensor', 'sparse_tensor',
+                 'sparse_csr_tensor', 'meta_tensor_no_storage', 'device_tensor_from_cpu_tensor',
+                 'device_tensor_from_numpy'):  # fmt: skip
+        function = getattr(torch._utils, f'_rebuild_{name}', None)
+        if function is not None:
+            found['torch._utils', f'_rebuild_{name}'] = function
+    for core in ('numpy.core', 'numpy._core'):
+        found[f'{core}.multiarray', 'scalar'] = _scalar
+        found[f'{core}.multiarray', '_reconstruct'] = _empty_array
+        found[f'{core}.numeric', '_frombuffer'] = _frombuffer
+    for name in ('Size', 'device', 'Tensor', 'UntypedStorage'):
+        found['torch', name] = getattr(torch, name)
+    for name in ('UntypedStorage', 'TypedStorage'):
+        found['torch.storage', name] = getattr(torch.storage, name)
+    constants = (torch.dtype, torch.layout, torch.memory_format, torch.qscheme)
+    kinds = torch._storage_classes | torch._tensor_classes
+    for name, value in vars(torch).items():
+        if isinstance(value, constants) or (isinstance(value, type) and value in kinds):
+            found['torch', name] = value
+    for name, value in vars(np).items():
+        if isinstance(value, type) and issubclass(value, np.number | np.bool_):
+            found['numpy', name] = value
+    return found
+
+
+OLD_MODULES = dict(__builtin__='builtins', copy_reg='copyreg')  # of Python 2
+HISTORY = ('mmengine.logging.history_buffer', 'HistoryBuffer')
+CONFIG = ('mmengine.config.config', 'ConfigDict')
+TABLE: dict[tuple[str, str], Any] = {}
+
+
+def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
+    """What ``torch.load`` takes as its ``pickle_module``.
+
+    Args:
+        plain_only (bool): Raise an error where a placeholder would be needed. Default: False.
+    """
+    if not TABLE:
+        TABLE.update(_table())
+
+    # Python's own implementation, since that in C offers no way to watch what BUILD changes.
+    class Unpickler(pickle._Unpickler):
+        dispatch = dict(pickle._Unpickler.dispatch)
+
+        def __init__(self, file: Any, **kwargs):
+            # Text of Python 2, NumPy's raw data included; Python 3 writes none that this changes.
+            super().__init__(file, **(kwargs | dict(encoding='latin1')))
+
+        def load(self) -> Any:
+            try:
+                return super().load()
+            except (KeyError, IndexError) as error:  # of an instruction or a stack that is not there
+                raise pickle.UnpicklingError(f'invalid pickle ({error!r})') from error
+
+        def find_class(self, module: str, name: str) -> Any:
+            module = OLD_MODULES.get(module, module)
+            if (module, name) in TABLE:
+                return TABLE[module, name]
+            if (module, name) == ('builtins', 'getattr'):
+                return self.attribute
+            if (module, name) == HISTORY:
+                from mmengine.logging import HistoryBuffer
+
+                return HistoryBuffer
+            if module == HISTORY[0] and name.startswith(f'{HISTORY[1]}.'):
+                return self.attribute(self.find_class(*HISTORY), name.partition('.')[2])
+            if (module, name) == CONFIG:
+                from mmengine.config import ConfigDict
+
+                return ConfigDict
+            if (module, name) == ('numpy', 'ndarray'):  # an argument that _empty_array does not need
+                return Placeholder
+            return self.foreign(f'{module}.{name}')
+
+        def foreign(self, name: str) -> type:
+            """A class of placeholders."""
+            if plain_only:
+                raise ForeignClassError(name)
+            return type(name.rpartition('.')[2], (Placeholder,), dict(name=name, __module__=__name__))
+
+        def attribute(self, cls: Any, name: str) -> Any:
+            """``getattr``, as far as mmengine's histories need it, which refer to their own methods."""
+            known = (getattr(cls, '__module__', ''), getattr(cls, '__name__', '')) == HISTORY
+            if known and not name.startswith('_'):
+                return getattr(cls, name)
+            return self.foreign(f'getattr of {getattr(cls, "name", "") or cls!r} and {name}')
+
+        def build(self) -> None:
+            state = self.stack.pop()
+            target = self.stack[-1]
+            kind = type(target)
+            if isinstance(target, np.dtype):
+                _build_dtype(target, state)
+            elif kind is np.ndarray:
+                version, shape, dtype, *rest = state
+                target.__setstate__((version, shape, _own(dtype), *rest))
+            elif isinstance(target, Placeholder | uuid.UUID):
+                target.__setstate__(state)
+            elif isinstance(target, dict | argparse.Namespace) or (
+                (kind.__module__, kind.__name__) == HISTORY
+            ):
+                state = state[0] if isinstance(state, tuple) else state
+                target.__dict__.update(state or {})
+            elif not isinstance(target, pathlib.PurePath):
+                raise pickle.UnpicklingError(f'a state is given to a {kind.__name__}')
+
+        dispatch[pickle.BUILD[0]] = build
+
+    def load(file: Any, **kwargs) -> Any:
+        return Unpickler(file, **kwargs).load()
+
+    return SimpleNamespace(__name__=__name__, Unpickler=Unpickler, load=load)
