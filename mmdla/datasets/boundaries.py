@@ -144,10 +144,10 @@ class PASCALBoundariesDataset(BoundaryDataset):
         split = split if by_stem else split or 'train'
         super().__init__(split, data_root=data_root, data_prefix=prefix, **kwargs)
 
-    def pairs(self) -> list[tuple[str, str | None]]:
+    def find_pairs(self) -> list[tuple[str, str | None]]:
         """Images and annotations of the split's lists."""
         if self.split is None:
-            return super().pairs()
+            return super().find_pairs()
         return [pair for part in SPLITS[self.split] for pair in self._listed(part)]
 
     def _listed(self, split: str) -> list[tuple[str, str | None]]:

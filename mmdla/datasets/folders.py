@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mmengine import fileio
 
@@ -136,7 +136,8 @@ def read_list(path: str, advice: str, backend_args: dict | None = None) -> list[
         text = content.decode('utf-16' if utf16 else 'utf-8-sig')
     except UnicodeDecodeError as error:
         raise DataFolderError(f'The list {path} is no text in UTF-8 ({error}). {advice}') from error
-    return [name.replace('\\', '/') for line in text.splitlines() if (name := line.strip())]
+    names = (line.strip().replace('\\', '/') for line in text.splitlines())
+    return [str(PurePosixPath(name)) for name in names if name]
 
 
 def check_pairs(

@@ -29,7 +29,7 @@ class PairedFilesMixin:
         """Folders of images, each with its folder of label maps if there is any."""
         return [(self.data_prefix.get('img_path') or '', self.data_prefix.get('seg_map_path'))]
 
-    def pairs(self) -> list[tuple[str, str | None]]:
+    def find_pairs(self) -> list[tuple[str, str | None]]:
         """Images and label maps, in order of name or of the list. Files may be missing."""
         parts = [
             _Part(*folders, self.img_suffix, self.seg_map_suffix, self.backend_args)
@@ -37,7 +37,7 @@ class PairedFilesMixin:
         ]
         if self.ann_file:
             stems = [
-                os.path.normpath(_without(name, parts[0].img_suffix) or name)
+                _without(name, parts[0].img_suffix) or name
                 for name in read_list(self.ann_file, self.help(), self.backend_args)
             ]
             return [next((p for p in parts if s in p.images), parts[0]).pair(s) for s in stems]
@@ -49,7 +49,7 @@ class PairedFilesMixin:
 
     def load_data_list(self) -> list[dict]:
         """Images and label maps as mmseg keeps them."""
-        pairs, name = self.pairs(), type(self).__name__
+        pairs, name = self.find_pairs(), type(self).__name__
         missing = self._missing([image for image, _ in pairs])
         if missing or not pairs:
             raise DataFolderError(
@@ -127,8 +127,8 @@ class _Part:
         """Say what is left out: images of a stem that is there already, and labels without image."""
         if self.others and self.img_dir != self.label_dir:
             warnings.warn(
-                f'{len(self.others)} images in {self.img_dir} are left out, since there is another of the '
-                f'same stem; the first: {self.others[0]}',
+                f'{len(self.others)} images in {self.img_dir} are left out, since there is another '
+                f'of the same stem; the first: {self.others[0]}',
                 stacklevel=4,
             )
         # A file in a folder of annotations belongs to the image of that folder.
@@ -139,8 +139,8 @@ class _Part:
         ]
         if alone:
             warnings.warn(
-                f'{len(alone)} label maps in {self.label_dir} have no image in {self.img_dir} ending in '
-                f'{" or ".join(self.img_suffix)}; the first: {alone[0]}',
+                f'{len(alone)} label maps in {self.label_dir} have no image in {self.img_dir} ending '
+                f'in {" or ".join(self.img_suffix)}; the first: {alone[0]}',
                 stacklevel=4,
             )
 
