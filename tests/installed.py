@@ -84,6 +84,9 @@ def test_every_config_is_read_and_one_of_each_library_built(package):
 def test_published_names_are_known(package):
     from mmpretrain import get_model, list_models
 
+    import mmdla
+
+    mmdla.register_all_modules()
     assert 'dla34_imagenet' in list_models('*dla34*')
     assert get_model('dla34_imagenet', pretrained=False)
 

@@ -185,7 +185,7 @@ def test_the_config_s_data_sets_say_where_data_belong(name, bsds, pascal, monkey
         cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py').train_dataloader.dataset
         cfg.pipeline = []
         if there == root:
-            assert len(DATASETS.build(cfg)) == 3
+            assert len(DATASETS.build(cfg)) == {'bsds500': 3}.get(name, 2)
             continue
         with pytest.raises(DataFolderError, match=rf'missing: .*nowhere.*{variable}.*docs/data\.md'):
             DATASETS.build(cfg)
