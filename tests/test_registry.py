@@ -238,7 +238,6 @@ def test_register_all_modules(tmp_path):
         for _ in range(2):
             mmdla.register_all_modules()
         from mmengine.registry import DefaultScope
-from mmengine.utils import get_installed_path
         assert DefaultScope.get_current_instance() is None
         names = mmpretrain.list_models('*dla*')
         assert names.count('dla34_imagenet') == 1
