@@ -1,7 +1,8 @@
 """Deep Layer Aggregation and Dilated Residual Networks for OpenMMLab.
 
 Importing this package makes its classes known to the registries: ``type='DLA'`` works in the configs
-of mmseg, mmpretrain and mmdet. ``type='mmdla.DLA'`` works without.
+of mmseg, mmpretrain and mmdet. ``type='mmdla.DLA'`` works without. :func:`register_all_modules` also
+enters the networks into mmpretrain's ``get_model`` and ``list_models``.
 """
 
 from importlib.util import find_spec
@@ -17,11 +18,6 @@ for _library in ('mmengine', 'mmcv'):
 
 from . import engine, models  # noqa: E402, F401
 from .checkpoints import extend_mmengine  # noqa: E402
-from .registry import extend_libraries  # noqa: E402
+from .registry import register_all_modules  # noqa: E402, F401
 
 extend_mmengine()
-extend_libraries()
-
-
-def register_all_modules():
-    pass

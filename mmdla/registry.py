@@ -1,29 +1,26 @@
-"""Registries of scope ``mmdla``, and how its parts reach those of the libraries they extend.
+"""Registries of scope ``mmdla``, and the names that they add to those of mmseg and mmpretrain.
 
-mmengine imports this module by itself when a config says ``type='mmdla.X'``. Backbones and necks live
-in mmengine's root registry, where every library looks; what extends mmseg is imported on first use
-only, so that nobody needs mmseg, or waits for it, who uses the backbones alone.
+mmengine imports this module by itself when a config says ``type='mmdla.X'``. Backbones, necks and
+layers are in mmengine's root registry, where every library looks. What builds on mmseg or mmpretrain is
+listed here and imported on first use, so that backbones alone need neither of the two.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
-from functools import partial
-from importlib.abc import MetaPathFinder
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from mmengine import registry as root
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
-
-from .utils.when_imported import when_imported
 
 # Configs, tools and the index of models, where `mim` looks for them.
 MIM = Path(__file__).parent / '.mim'
 
-# What extends a library: module, and the names it registers, by registry.
+# What extends a library: by registry, the modules and the names that each registers.
 EXTENSIONS = {
     'mmseg': {
         'MODELS': {
@@ -69,7 +66,7 @@ EXTENSIONS = {
         'METRICS': {'mmdla.evaluation.localization': ['LocalizationMetric']},
     },
 }
-# What builds on a library without being for its configs: found as `mmdla.X` only.
+# What builds on a library but is too generally named for its configs: found as `mmdla.X` only.
 USERS = {
     'mmpretrain': {
         'MODELS': {
@@ -90,35 +87,20 @@ INSTALL = {
 }
 
 
-def extension(registry: str, name: str) -> tuple[str, str] | None:
-    """Module and library of what is imported on first use; None for any other name."""
-    for library, registries in (*EXTENSIONS.items(), *USERS.items()):
-        for module, names in registries.get(registry, {}).items():
-            if name in names:
-                return module, library
-    return None
+def extensions(attribute: str, *tables: dict) -> dict[str, tuple[str, str]]:
+    """Module and library of each name that a registry imports on first use.
 
-
-class LazyRegistry(Registry):
-    """Registry that imports an extension when one of its names is first asked for."""
-
-    def get(self, key: str):
-        name = key.rpartition('.')[2]
-        found = extension(self.attribute, name)
-        if found is not None:
-            import_extension(*found, name)
-        # With `default_scope='mmdla'` this registry is asked for its own scope.
-        return super().get(key.removeprefix('mmdla.'))
-
-
-def import_extension(module: str, library: str, name: str):
-    """Import a module that extends a library.
-
-    Raises:
-        ImportError: In one sentence, if the library is missing.
+    Args:
+        attribute (str): Name of the registry in ``mmengine.registry``, as ``'MODELS'``.
+        *tables (dict): Default: ``EXTENSIONS`` and ``USERS``.
     """
-    check_library(library, f'mmdla.{name}')
-    return importlib.import_module(module)
+    return {
+        name: (module, library)
+        for table in tables or (EXTENSIONS, USERS)
+        for library, registries in table.items()
+        for module, names in registries.get(attribute, {}).items()
+        for name in names
+    }
 
 
 def check_library(library: str, user: str) -> None:
@@ -128,77 +110,122 @@ def check_library(library: str, user: str) -> None:
         raise ImportError(f'{user} needs {library}, which is not installed: {advice}')
 
 
-class MissingLibrary(MetaPathFinder):
-    """Says in one sentence what an extension needs that is imported by its full name, and missing.
+def import_extension(name: str, module: str, library: str):
+    """Import what extends a library.
 
-    First of the finders: it finds nothing, and lets the others go on where the library is installed.
+    Args:
+        name (str): The class or function.
+        module (str): Where it is defined.
+        library (str): What it extends.
+
+    Raises:
+        ImportError: In one sentence, if the library is missing.
+    """
+    check_library(library, f'mmdla.{name}')
+    return getattr(importlib.import_module(module), name)
+
+
+def lazy_attributes(package: str, names: Mapping[str, tuple[str, str]]) -> Callable[[str], object]:
+    """A package's ``__getattr__``, which imports a class when it is first asked for.
+
+    Args:
+        package (str): The package's ``__name__``.
+        names (Mapping[str, tuple[str, str]]): Module and library by name, as from :func:`extensions`.
     """
 
-    libraries: ClassVar[dict[str, str]] = {
-        'mmdla.apis.boundary_inferencer': 'mmseg',
-        'mmdla.apis.seg_inferencer': 'mmseg',
-    } | {
-        module: library
-        for library, registries in (*EXTENSIONS.items(), *USERS.items())
-        for modules in registries.values()
-        for module in modules
-    }
+    def __getattr__(name: str):
+        if name not in names:
+            raise AttributeError(f'module {package!r} has no attribute {name!r}')
+        return import_extension(name, *names[name])
 
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        if name in cls.libraries:
-            check_library(cls.libraries[name], name)
+    return __getattr__
 
 
-def _child(attribute: str) -> Registry:
-    parent = getattr(root, attribute)
-    registry = LazyRegistry(parent.name, parent=parent, scope='mmdla', locations=['mmdla'])
-    registry.attribute = attribute
-    return registry
+class LazyRegistry(Registry):
+    """Child of one of mmengine's registries that imports an extension when it is first asked for.
 
-
-MODELS = _child('MODELS')
-DATASETS = _child('DATASETS')
-TRANSFORMS = _child('TRANSFORMS')
-METRICS = _child('METRICS')
-HOOKS = _child('HOOKS')
-RUNNERS = _child('RUNNERS')
-LOOPS = _child('LOOPS')
-OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS')
-VISUALIZERS = _child('VISUALIZERS')
-
-
-def extend_libraries() -> None:
-    """Make ``type='IDAUpHead'`` and the like work in the configs of the libraries extended, and what
-    cannot work without one say so.
-
-    A library is extended when it is imported, so that nobody waits for one, or is bothered by a broken
-    one, who does not use it.
+    Args:
+        attribute (str): Name of the parent in ``mmengine.registry``.
     """
-    for library, registries in EXTENSIONS.items():
-        when_imported(f'{library}.registry', partial(_extend, library, registries))
-    when_imported('mmpretrain.apis.model', _register_models)
-    if MissingLibrary not in sys.meta_path:
-        sys.meta_path.insert(0, MissingLibrary)
+
+    def __init__(self, attribute: str):
+        parent = getattr(root, attribute)
+        # With an empty list of locations, mmengine would look for `mmdla.utils.register_all_modules`.
+        super().__init__(parent.name, parent=parent, scope='mmdla', locations=['mmdla'])
+        self.extensions = extensions(attribute)
+
+    def get(self, key: str):
+        # With `default_scope='mmdla'` this registry is asked for `mmdla.X` itself.
+        name = key.removeprefix('mmdla.')
+        found = self.extensions.get(name)
+        return super().get(name) if found is None else import_extension(name, *found)
 
 
-def _extend(library: str, registries: dict[str, dict[str, list[str]]]) -> None:
-    """Add each module to the places that the library's own registry imports on its first use."""
-    theirs = sys.modules[f'{library}.registry']
-    for attribute, modules in registries.items():
-        registry = getattr(theirs, attribute)
-        for module in modules:
-            # mmengine has no public way to add a place; this is what it does with `locations`.
-            if registry._imported:
-                importlib.import_module(module)
-            elif module not in registry._locations:
-                registry._locations.append(module)
+MODELS = LazyRegistry('MODELS')
+DATASETS = LazyRegistry('DATASETS')
+TRANSFORMS = LazyRegistry('TRANSFORMS')
+METRICS = LazyRegistry('METRICS')
+HOOKS = LazyRegistry('HOOKS')
+LOOPS = LazyRegistry('LOOPS')
+OPTIM_WRAPPERS = LazyRegistry('OPTIM_WRAPPERS')
+RUNNERS = LazyRegistry('RUNNERS')
+VISUALIZERS = LazyRegistry('VISUALIZERS')
+
+
+def _builder(registry: Registry, name: str, module: str, library: str) -> Callable:
+    """A function that builds an extension, to be registered under its name."""
+
+    def build(**settings):
+        # Built by the registry, which knows how: visualizers are made by `get_instance`.
+        return registry.build(dict(settings, type=import_extension(name, module, library)))
+
+    build.__name__ = build.__qualname__ = name
+    return build
+
+
+# The plain names, for configs of mmseg and mmpretrain: these libraries look into the root registry for
+# what they do not have, and have the classes themselves once the modules are imported.
+for _attribute in ('MODELS', 'DATASETS', 'TRANSFORMS', 'METRICS', 'VISUALIZERS'):
+    _registry = getattr(root, _attribute)
+    for _name, _found in extensions(_attribute, EXTENSIONS).items():
+        if _name not in _registry.module_dict:  # a user's own class of this name stays
+            _registry.register_module(name=_name, module=_builder(_registry, _name, *_found))
+
+
+def register_all_modules() -> None:
+    """Import whatever extends a library that is installed.
+
+    Its plain names are then classes in the registries of mmseg and mmpretrain. The networks are entered
+    into mmpretrain's ``list_models``, ``get_model`` and inferencers, and mmdla into mmengine's table of
+    packages, for ``_base_ = 'mmdla::_base_/default_runtime.py'``. To call it again changes nothing. The
+    default scope stays as it is, since the classes belong to the libraries' scopes.
+
+    A library that is installed but cannot be imported is left out with a warning.
+    """
+    MODULE2PACKAGE.setdefault('mmdla', 'mmdla')
+    for library in EXTENSIONS:
+        if importlib.util.find_spec(library) is None:
+            continue
+        try:
+            for table in (EXTENSIONS, USERS):
+                for modules in table.get(library, {}).values():
+                    for module in modules:
+                        importlib.import_module(module)
+            if library == 'mmpretrain':
+                _register_models()
+        except Exception as error:  # one that was built for another PyTorch may raise anything
+            warnings.warn(
+                f'{library} is installed, but what extends it could not be imported '
+                f'({type(error).__name__}: {error})',
+                stacklevel=2,
+            )
 
 
 def _register_models() -> None:
     """Tell mmpretrain's ``get_model``, ``list_models`` and inferencers of this project's networks."""
-    hub = sys.modules['mmpretrain.apis.model'].ModelHub
-    if not hub.has('dla34_imagenet'):
-        # The other metafiles name what mmpretrain cannot build.
+    from mmpretrain.apis.model import ModelHub
+
+    # The other metafiles name what mmpretrain cannot build.
+    if not ModelHub.has('dla34_imagenet'):
         for index in sorted((MIM / 'configs/metafiles').glob('*_classification.yml')):
-            hub.register_model_index(index, config_prefix=MIM)
+            ModelHub.register_model_index(index, config_prefix=MIM)

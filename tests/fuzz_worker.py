@@ -70,7 +70,7 @@ def cub(path: Path) -> None:
 def lists(path: Path) -> None:
     from mmdla.datasets.boundaries import PASCALBoundariesDataset
 
-    assert PASCALBoundariesDataset.pairs(str(path.parent), 'train')
+    assert len(PASCALBoundariesDataset(str(path.parent), 'train', pipeline=[]))
 
 
 def generated(path: Path) -> None:

@@ -84,8 +84,27 @@ def test_every_config_is_read_and_one_of_each_library_built(package):
 def test_published_names_are_known(package):
     from mmpretrain import get_model, list_models
 
+    import mmdla
+
+    mmdla.register_all_modules()
     assert 'dla34_imagenet' in list_models('*dla34*')
     assert get_model('dla34_imagenet', pretrained=False)
+
+
+def test_configs_are_inherited_by_package(package, tmp_path):
+    from mmengine.config import Config
+    from mmengine.hub import get_config
+
+    import mmdla
+
+    mmdla.register_all_modules()
+    names = ('detection/dla60_faster-rcnn_coco.py', '_base_/../dla34_cityscapes.py')
+    for base in (*(f'mmdla::{name}' for name in names), f'{package}/.mim/configs/dla34_cityscapes.py'):
+        (tmp_path / 'mine.py').write_text(
+            f"_base_ = {base!r}\nmodel = dict(backbone=dict(arch='102'))\n"
+        )
+        assert Config.fromfile(tmp_path / 'mine.py').model.backbone.arch == '102'
+    assert get_config(f'mmdla::{names[0]}').model.backbone.type == 'mmdla.DLA'
 
 
 def test_the_demo_trains_and_is_evaluated(package, tmp_path):

@@ -39,6 +39,7 @@ def check_without(hidden):
         warnings.filterwarnings('error', message='.*(mmseg|mmpretrain)')
         import mmdla
     from mmdla import apis, datasets, models, registry
+    from mmdla.datasets import transforms
     from mmengine.registry import MODELS
 
     sys.modules['torchvision'] = None
@@ -51,32 +52,37 @@ def check_without(hidden):
     neck = MODELS.build(dict(type='mmdla.IDAUp', in_channels=[4, 8], strides=[4, 8], out_channels=4))
     assert neck([torch.randn(1, 4, 8, 8), torch.randn(1, 8, 4, 4)])
 
-    def check(library, user, get):
+    def check(library, name, get):
         found = refusal(get)
         if library in missing:
-            assert found.startswith(f"{user} needs {library}, which is not installed: pip install "), found
+            assert found.startswith(f"mmdla.{name} needs {library}, which is not installed: pip install "), found
             assert len(found.splitlines()) == 1, found
         else:
             assert not found, found
 
-    for library, registries in (*registry.EXTENSIONS.items(), *registry.USERS.items()):
-        for attribute, modules in registries.items():
-            where = {'MODELS': models, 'DATASETS': datasets}.get(attribute)
-            for module, names in modules.items():
-                check(library, module, lambda: importlib.import_module(module))
-                for name in names:
-                    full = f'mmdla.{name}'
-                    check(library, full, lambda: getattr(registry, attribute).get(full))
-                    if where is not None:
-                        check(library, full, lambda: getattr(where, name))
-    for name, module in apis.MODULES.items():
-        check('mmseg', f'mmdla.{name}', lambda: getattr(apis, name))
-        check('mmseg', f'mmdla.apis.{module}', lambda: importlib.import_module(f'mmdla.apis.{module}'))
+    from mmengine import registry as root
+
+    for attribute, where in dict(MODELS=models, DATASETS=datasets, TRANSFORMS=transforms, METRICS=None,
+                                 VISUALIZERS=None).items():
+        for name, (module, library) in registry.extensions(attribute).items():
+            check(library, name, lambda: getattr(registry, attribute).get(f'mmdla.{name}'))
+            plain = getattr(root, attribute).module_dict.get(name)
+            if where is not None:
+                check(library, name, lambda: getattr(where, name))
+            if library in missing and plain is not None:  # found, and says so when it is built
+                check(library, name, lambda: getattr(root, attribute).build(dict(type=name)))
+    for name in apis.__all__:
+        check('mmseg', name, lambda: getattr(apis, name))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='.*(mmseg|mmpretrain)')
+        mmdla.register_all_modules()
 
     # Nothing else needs either of them to be imported.
     for module in pkgutil.walk_packages(mmdla.__path__, 'mmdla.', onerror=lambda name: None):
-        error = refusal(lambda: importlib.import_module(module.name))
-        assert not error or ' needs mm' in error, f'{module.name}: {error}'
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            assert error.name.partition('.')[0] in missing, f'{module.name}: {error}'
 
 
 for hidden in sys.argv[1:]:

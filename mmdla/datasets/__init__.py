@@ -1,16 +1,12 @@
 """Data sets and transforms that mmseg and mmpretrain lack, imported when asked for."""
 
-from ..registry import extension, import_extension
+from ..registry import extensions, lazy_attributes
 from .folders import DataFolderError
 
-# what needs mmseg or mmpretrain is not for `import *`
+# What needs mmseg or mmpretrain is not for `import *`.
 __all__ = ['DataFolderError']
 
-
-def __getattr__(name: str):
-    # Known by the data set that it generates.
-    known = {'generate_demo_streets': 'DemoStreetsDataset'}.get(name, name)
-    found = extension('DATASETS', known)
-    if found is None:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_extension(*found, known), name)
+__getattr__ = lazy_attributes(
+    __name__,
+    extensions('DATASETS') | {'generate_demo_streets': ('mmdla.datasets.demo_streets', 'mmseg')},
+)

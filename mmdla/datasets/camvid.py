@@ -8,25 +8,27 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from ..registry import DATASETS
-from .folders import check_pairs, data_infos
+from .paired import PairedFilesMixin
 
 
 @DATASETS.register_module()
 @MMSEG_DATASETS.register_module()
-class CamVidDataset(BaseSegDataset):
+class CamVidDataset(PairedFilesMixin, BaseSegDataset):
     """CamVid: 367, 101 and 233 frames of 480x360, 11 classes.
 
     In SegNet's folder layout ``train``, ``trainannot``, ``val``, ``valannot``, ``test``,
-    ``testannot``: an image and its labels have the same stem. Label 11 is void and read as 255.
+    ``testannot``: an image and its labels have the same stem. Label 11 is void and read as 255. Without
+    ``seg_map_path`` in ``data_prefix`` there are images only. See
+    :class:`~mmdla.datasets.paired.PairedFilesMixin` for lists, links and suffixes.
 
     Args:
         img_suffix (str | Sequence[str]): What image names may end in. Default: ``('.png', '.jpg',
             '.jpeg')``.
-        seg_map_suffix (str): What label names end in. Default: ``'.png'``.
+        seg_map_suffix (str | Sequence[str]): What label names end in. Default: ``'.png'``.
         **kwargs: Of :class:`mmseg.datasets.BaseSegDataset`.
 
     Raises:
-        DataFolderError: If a folder is missing, empty, or an image has no labels.
+        DataFolderError: If there is no image, or one that ``ann_file`` names is missing.
     """
 
     METAINFO = dict(
@@ -44,7 +46,7 @@ class CamVidDataset(BaseSegDataset):
     def __init__(
         self,
         img_suffix: str | Sequence[str] = ('.png', '.jpg', '.jpeg'),
-        seg_map_suffix: str = '.png',
+        seg_map_suffix: str | Sequence[str] = '.png',
         **kwargs,
     ):
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
@@ -53,17 +55,3 @@ class CamVidDataset(BaseSegDataset):
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
         """Old to new labels: void to 255, and a user's choice of classes as in mmseg."""
         return {**(super().get_label_map(new_classes) or {}), cls.VOID: 255}
-
-    def load_data_list(self) -> list[dict]:
-        """Images and labels, in order of name."""
-        if self.ann_file:
-            return super().load_data_list()
-        pairs = check_pairs(
-            type(self).__name__,
-            self.data_root,
-            self.data_prefix['img_path'],
-            self.data_prefix.get('seg_map_path'),
-            self.img_suffix,
-            self.seg_map_suffix,
-        )
-        return data_infos(pairs, label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)

@@ -19,6 +19,7 @@ from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from ..registry import DATASETS
 from .generated import check_count, generate_once
+from .paired import PairedFilesMixin
 
 CLASSES = CityscapesDataset.METAINFO['classes']
 PALETTE = np.array(CityscapesDataset.METAINFO['palette'], np.uint8)
@@ -420,7 +421,7 @@ def _write_scene(root: Path, split: str, i: int, seed: int, size: tuple[int, int
 
 @DATASETS.register_module()
 @MMSEG_DATASETS.register_module()
-class DemoStreetsDataset(CityscapesDataset):
+class DemoStreetsDataset(PairedFilesMixin, CityscapesDataset):
     """Cityscapes' reader over generated street scenes, which are drawn on first use.
 
     Args:

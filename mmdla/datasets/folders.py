@@ -1,13 +1,16 @@
-"""Folders of data: where each known data set is expected, pairs of images and labels, new folders."""
+"""Folders of data: where each known data set is expected, lists of files, new folders."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from mmengine import fileio
 
 GUIDE = 'docs/data.md'
 # Variable that sets each data set's root, and what its root holds.
@@ -114,6 +117,29 @@ def dataset_help(dataset: str, data_root: str | None) -> str:
     return f'{advice}. How to get the data: {GUIDE}.'
 
 
+def read_list(path: str, advice: str, backend_args: dict | None = None) -> list[str]:
+    """Names in a list, one a line, from any editor: byte order marks, CRLF, backslashes, empty lines.
+
+    Args:
+        path (str): The list, in UTF-8, or in UTF-16 with its byte order mark.
+        advice (str): End of the message.
+        backend_args (dict, optional): Of mmengine's file backend. Default: None.
+
+    Raises:
+        DataFolderError: If there is no such file, or it is no text.
+    """
+    if not fileio.isfile(path, backend_args=backend_args):
+        raise DataFolderError(f'The list {path} is missing. {advice}')
+    content = fileio.get(path, backend_args=backend_args)
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode('utf-16' if utf16 else 'utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise DataFolderError(f'The list {path} is no text in UTF-8 ({error}). {advice}') from error
+    names = (line.strip().replace('\\', '/') for line in text.splitlines())
+    return [str(PurePosixPath(name)) for name in names if name]
+
+
 def check_pairs(
     dataset: str,
     data_root: str | None,
@@ -179,12 +205,3 @@ def check_pairs(
             f'is missing. {advice}'
         )
     return pairs
-
-
-def data_infos(pairs: Sequence[tuple[Path, Path | None]], **common) -> list[dict]:
-    """What mmseg's data sets keep of each image: its path, that of its labels, and what all share."""
-    return [
-        dict(img_path=str(image), seg_fields=[], **common)
-        | ({} if labels is None else dict(seg_map_path=str(labels)))
-        for image, labels in pairs
-    ]

@@ -91,6 +91,7 @@ def export(
     Example:
         >>> from mmpretrain import get_model
         >>> import mmdla
+        >>> mmdla.register_all_modules()
         >>> from mmdla.deploy.exporting import export
         >>> model = get_model('dla34_imagenet')
         >>> export(model, torch.randn(1, 3, 224, 224), 'dla34.onnx')  # doctest: +SKIP

@@ -18,11 +18,12 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from mmpretrain import ImageClassificationInferencer, get_model, list_models
 
-import mmdla  # noqa: F401
+import mmdla
 from mmdla.engine.config import build_model
 from mmdla.models import DLA
 from mmdla.utils.complexity import count
 
+mmdla.register_all_modules()
 ROOT = Path(__file__).resolve().parents[2]
 META = {
     model['Name']: model

@@ -13,10 +13,9 @@ pytest.importorskip('mmseg')
 pytest.importorskip('scipy')
 from conftest import shared
 from mmcv.transforms import Compose
-from mmdla.utils.data_checks import check_config
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmseg.registry import TRANSFORMS
+from mmseg.registry import DATASETS, TRANSFORMS
 from scipy.io import savemat
 
 from mmdla.datasets import BSDS500Dataset, DataFolderError, PASCALBoundariesDataset
@@ -133,14 +132,12 @@ def test_bsds_names_what_is_wrong(bsds):
         BSDS500Dataset(str(bsds), 'training', pipeline=[])
     with pytest.raises(ValueError, match='needs split'):
         BSDS500Dataset(str(bsds), pipeline=[])
-    with pytest.raises(ValueError, match='remove ann_file'):
-        BSDS500Dataset(str(bsds), 'val', ann_file='list.txt', pipeline=[])
     for wrong in (dict(metainfo=dict(classes=('boundary',))), dict(reduce_zero_label=True)):
         with pytest.raises(ValueError, match=r'leave metainfo\.classes and reduce_zero_label out'):
             BSDS500Dataset(str(bsds), 'val', pipeline=[], **wrong)
     (bsds / 'groundTruth/train/b.mat').unlink()
-    with pytest.raises(DataFolderError, match=r'1 of 2 images .*train/b\.mat is missing'):
-        BSDS500Dataset(str(bsds), 'trainval', pipeline=[])
+    with pytest.warns(UserWarning, match=r'^1 of 3 images .* no label map; .*train/b\.mat'):
+        assert names_of(BSDS500Dataset(str(bsds), 'trainval', pipeline=[])) == ['a', 'b', 'c']
 
 
 def test_pascal_goes_by_lists(pascal):
@@ -150,28 +147,49 @@ def test_pascal_goes_by_lists(pascal):
     with pytest.raises(DataFolderError, match=r'test_images\.txt is missing.*PASCAL_BOUNDARIES_ROOT'):
         PASCALBoundariesDataset(str(pascal), 'test', pipeline=[])
     (pascal / 'train_labels.txt').write_text('labels/b.png\nlabels/a.png\n')
-    with pytest.raises(DataFolderError, match=r'Line 1 .* not of the\s+same name'):
+    with pytest.warns(UserWarning, match=r"different names on 2 of 2 lines.*'images/a\.jpg' and"):
         PASCALBoundariesDataset(str(pascal), pipeline=[])
     (pascal / 'train_labels.txt').write_text('labels/a.png\n')
     with pytest.raises(DataFolderError, match=r'has 2 lines and .* has 1'):
         PASCALBoundariesDataset(str(pascal), pipeline=[])
     (pascal / 'labels/c.png').unlink()
-    with pytest.raises(DataFolderError, match=r'c\.png, line 1 of a list, is missing'):
+    with pytest.warns(UserWarning, match=r'^1 of 1 images .* no label map; .*labels/c\.png'):
+        PASCALBoundariesDataset(str(pascal), 'val', pipeline=[])
+    (pascal / 'images/c.jpg').unlink()
+    with pytest.raises(DataFolderError, match=r'^1 of 1 images .* missing; the first: .*images/c\.jpg'):
         PASCALBoundariesDataset(str(pascal), 'val', pipeline=[])
 
 
-@pytest.mark.parametrize(('name', 'count'), [('bsds500', 2), ('pascal_boundaries', 1)])
-def test_missing_data_is_reported_ahead(name, count, bsds, pascal, monkeypatch):
+def test_pascal_without_lists(pascal):
+    """By folder, or by mmseg's own kind of list; and images without any labels."""
+    prefix = dict(img_path='images', seg_map_path='labels')
+    assert names_of(PASCALBoundariesDataset(str(pascal), data_prefix=prefix, pipeline=[])) == list(
+        'abc'
+    )
+    (pascal / 'part.txt').write_text('c\na\n')
+    dataset = PASCALBoundariesDataset(str(pascal), ann_file='part.txt', pipeline=[])
+    assert names_of(dataset) == ['c', 'a']
+    assert dataset.get_data_info(0)['seg_map_path'] == str(pascal / 'labels/c.png')
+    with pytest.raises(ValueError, match=r"split='val'.* leave it out"):
+        PASCALBoundariesDataset(str(pascal), 'val', ann_file='part.txt', pipeline=[])
+    (pascal / 'val_labels.txt').unlink()
+    dataset = PASCALBoundariesDataset(str(pascal), 'val', pipeline=[])
+    assert 'seg_map_path' not in dataset.get_data_info(0)
+
+
+@pytest.mark.parametrize('name', ['bsds500', 'pascal_boundaries'])
+def test_the_config_s_data_sets_say_where_data_belong(name, bsds, pascal, monkeypatch):
     root, variable = (bsds, 'BSDS500_ROOT') if name == 'bsds500' else (pascal, 'PASCAL_BOUNDARIES_ROOT')
-    monkeypatch.setenv(variable, str(root))
-    cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py')
-    check_config(cfg)
-    next(path for path in root.rglob('c.*') if path.suffix in ('.mat', '.png')).unlink()
-    with pytest.raises(DataFolderError, match=rf'missing.*{variable}.*docs/data\.md'):
-        check_config(cfg, ['val'])
-    monkeypatch.setenv(variable, str(root / 'nowhere'))
-    with pytest.raises(DataFolderError, match='nowhere'):
-        check_config(Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py'))
+    for there in (root, root / 'nowhere'):
+        monkeypatch.setenv(variable, str(there))
+        cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py').train_dataloader.dataset
+        cfg.pipeline = []
+        if there == root:
+            assert len(DATASETS.build(cfg)) == {'bsds500': 3}.get(name, 2)
+            continue
+        with pytest.raises(DataFolderError, match=rf'missing.*{variable}.*docs/data\.md') as caught:
+            DATASETS.build(cfg)
+        assert str(root / 'nowhere') in str(caught.value)
 
 
 def test_bsds_is_whole():

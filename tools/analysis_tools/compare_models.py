@@ -31,7 +31,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import track_iter_progress
 from torch import nn
 
-import mmdla  # noqa: F401
+import mmdla
 from mmdla.engine.config import build_model
 from mmdla.engine.platform import device_name
 from mmdla.registry import check_library
@@ -138,6 +138,7 @@ def find(name: str) -> tuple[Config, Row]:
     check_library('mmpretrain', f'the name {name}')
     from mmpretrain.apis.model import ModelHub, list_models
 
+    mmdla.register_all_modules()
     known(name, list_models())
     info = ModelHub.get(name)
     row = Row(name, name)

@@ -1,10 +1,5 @@
 """Transforms for mmseg and mmpretrain, imported when asked for."""
 
-from ...registry import extension, import_extension
+from ...registry import extensions, lazy_attributes
 
-
-def __getattr__(name: str):
-    found = extension('TRANSFORMS', name)
-    if found is None:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_extension(*found, name), name)
+__getattr__ = lazy_attributes(__name__, extensions('TRANSFORMS'))

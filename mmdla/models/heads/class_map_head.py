@@ -92,6 +92,7 @@ def with_class_maps(classifier: ImageClassifier) -> ImageClassifier:
     Example:
         >>> from mmpretrain import get_model
         >>> import mmdla
+        >>> mmdla.register_all_modules()
         >>> from mmdla.models.heads import with_class_maps
         >>> model = with_class_maps(get_model('drn_c_26_imagenet').eval())
     """

@@ -1,0 +1,154 @@
+"""Images and label maps of the same stem: in lists, behind links, `.PNG` or `.png`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from mmengine import fileio
+
+from .folders import DataFolderError, dataset_help, read_list
+
+
+class PairedFilesMixin:
+    """Lets a :class:`mmseg.datasets.BaseSegDataset`, which it precedes, find files as users have them.
+
+    It takes what mmseg takes, and several suffixes, in any case: the first that is there is taken, and
+    ``''`` in ``seg_map_suffix`` stands for a folder. A name in ``ann_file`` may have its suffix.
+
+    A missing label map is left to the pipeline to miss, since that of inference reads none: a warning
+    says how many there are. Another counts the files that are passed over.
+
+    Raises:
+        DataFolderError: If there is no image at all, or one that a list names is missing.
+    """
+
+    def folders(self) -> list[tuple[str, str | None]]:
+        """Folders of images, each with its folder of label maps if there is any."""
+        return [(self.data_prefix.get('img_path') or '', self.data_prefix.get('seg_map_path'))]
+
+    def find_pairs(self) -> list[tuple[str, str | None]]:
+        """Images and label maps, in order of name or of the list. Files may be missing."""
+        parts = [
+            _Part(*folders, self.img_suffix, self.seg_map_suffix, self.backend_args)
+            for folders in self.folders()
+        ]
+        if self.ann_file:
+            stems = [
+                _without(name, parts[0].img_suffix) or name
+                for name in read_list(self.ann_file, self.help(), self.backend_args)
+            ]
+            return [next((p for p in parts if s in p.images), parts[0]).pair(s) for s in stems]
+        for part in parts:
+            if not part.images:
+                raise DataFolderError(f'The folder of images {part.what_is_wrong()}. {self.help()}')
+            part.warn_of_others()
+        return [part.pair(stem) for part in parts for stem in sorted(part.images, key=part.images.get)]
+
+    def load_data_list(self) -> list[dict]:
+        """Images and label maps as mmseg keeps them."""
+        pairs, name = self.find_pairs(), type(self).__name__
+        missing = self._missing([image for image, _ in pairs])
+        if missing or not pairs:
+            raise DataFolderError(
+                f'{len(missing)} of {len(pairs)} images that {name} has listed are missing'
+                f'{"; the first: " + missing[0] if missing else ""}. {self.help()}'
+            )
+        missing = self._missing([label for _, label in pairs if label is not None])
+        if missing:
+            warnings.warn(
+                f'{len(missing)} of {len(pairs)} images of {name} have no label map; the first that is '
+                f'missing: {missing[0]}. {self.help()}',
+                stacklevel=2,
+            )
+        common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
+        return [
+            dict(img_path=image, seg_fields=[], **common)
+            | ({} if label is None else dict(seg_map_path=label))
+            for image, label in pairs
+        ]
+
+    def help(self) -> str:
+        """Where the data set is expected, for the end of a message."""
+        return dataset_help(type(self).__name__, self.data_root)
+
+    def _missing(self, paths: Sequence[str]) -> list[str]:
+        return [path for path in paths if not fileio.exists(path, backend_args=self.backend_args)]
+
+
+class _Part:
+    """A folder of images and one of label maps, or None, with what is below them by stem."""
+
+    def __init__(self, img_dir, label_dir, img_suffix, label_suffix, backend_args):
+        self.img_dir, self.label_dir = img_dir, label_dir
+        self.img_suffix, self.label_suffix = _as_tuple(img_suffix), _as_tuple(label_suffix)
+        self.backend_args = backend_args
+        self.images, self.others = self._list(img_dir, self.img_suffix)
+        self.labels, _ = ({}, []) if label_dir is None else self._list(label_dir, self.label_suffix)
+
+    def _list(self, folder: str, suffixes: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+        """Paths below a folder by stem, and those whose stem another suffix has taken.
+
+        Links are followed and hidden files passed over, as in mmseg.
+        """
+        found: dict[str, str] = {}
+        others: list[str] = []
+        if not fileio.isdir(folder, backend_args=self.backend_args):
+            return found, others
+
+        def below(**kind: bool) -> list[str]:
+            return sorted(
+                fileio.list_dir_or_file(folder, **kind, recursive=True, backend_args=self.backend_args)
+            )
+
+        files = below(list_dir=False)
+        for suffix in suffixes:
+            for path in files if suffix else below(list_file=False):
+                stem = _without(path, (suffix,)) if suffix else path
+                if stem and found.setdefault(stem, path) != path:
+                    others.append(path)
+        return found, others
+
+    def pair(self, stem: str) -> tuple[str, str | None]:
+        """Paths of an image and its label map, there or not."""
+        image = os.path.join(self.img_dir, self.images.get(stem, stem + self.img_suffix[0]))
+        if self.label_dir is None:
+            return image, None
+        return image, os.path.join(self.label_dir, self.labels.get(stem, stem + self.label_suffix[0]))
+
+    def what_is_wrong(self) -> str:
+        if not fileio.isdir(self.img_dir, backend_args=self.backend_args):
+            return f'is missing: {self.img_dir}'
+        return f'holds none that ends in {" or ".join(self.img_suffix)}: {self.img_dir}'
+
+    def warn_of_others(self) -> None:
+        """Say what is left out: images of a stem that is there already, and labels without image."""
+        if self.others and self.img_dir != self.label_dir:
+            warnings.warn(
+                f'{len(self.others)} images in {self.img_dir} are left out, since there is another '
+                f'of the same stem; the first: {self.others[0]}',
+                stacklevel=4,
+            )
+        # A file in a folder of annotations belongs to the image of that folder.
+        alone = [
+            path
+            for stem, path in self.labels.items()
+            if stem != path and not self.images.keys() & {stem, *map(str, PurePosixPath(stem).parents)}
+        ]
+        if alone:
+            warnings.warn(
+                f'{len(alone)} label maps in {self.label_dir} have no image in {self.img_dir} ending '
+                f'in {" or ".join(self.img_suffix)}; the first: {alone[0]}',
+                stacklevel=4,
+            )
+
+
+def _as_tuple(suffix: str | Sequence[str]) -> tuple[str, ...]:
+    return (suffix,) if isinstance(suffix, str) else tuple(suffix)
+
+
+def _without(path: str, suffixes: Sequence[str]) -> str | None:
+    """A path without the suffix that it ends in, if it is one of these, in any case."""
+    return next((path[: -len(s)] for s in suffixes if path.lower().endswith(s.lower())), None)
