@@ -105,7 +105,6 @@ for other in others:
 
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
-from mmengine.utils import get_installed_path
 
 def build(library, attribute, **cfg):
     registry = getattr(importlib.import_module(f'{library}.registry'), attribute)
