@@ -264,7 +264,7 @@ def test_mmpretrains_blocks_serve(block):
 def test_mmpretrains_blocks_dilate_exactly(name, size):
     """With dilation in the stride's place, every second value is what the stride gives."""
     pytest.importorskip('mmpretrain')
-    from mmdla.models import blocks
+    from mmdla.models.layers import mmpretrain_blocks as blocks
 
     kind = getattr(blocks, name.removeprefix('mmdla.'))
     strided = random_norms(kind(64, 64, stride=2))
@@ -283,7 +283,7 @@ def test_blocks_are_mmpretrains_own():
     pytest.importorskip('mmpretrain')
     from mmpretrain.models import RepVGG, ResNet
 
-    from mmdla.models import blocks
+    from mmdla.models.layers import mmpretrain_blocks as blocks
 
     theirs = random_norms(ResNet(50).layer2[0])
     ours = blocks.ResNetBottleneck(256, 512, stride=2).eval()
@@ -659,7 +659,7 @@ def test_bad_arguments_of_the_others_are_named():
     with pytest.raises(ValueError, match=r'channels=\[4\]: must be 2'):
         AggregatedStages([nn.Identity()] * 2, [4])
     pytest.importorskip('mmpretrain')
-    from mmdla.models.blocks import (
+    from mmdla.models.layers.mmpretrain_blocks import (
         ConvNeXtBlock,
         ResNetBasicBlock,
         ResNetBottleneck,

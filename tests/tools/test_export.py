@@ -27,7 +27,7 @@ from mmdla.checkpoints import CheckpointError, load_model
 from mmdla.deploy.exporting import ExportError, Graph, export, load, task_of
 from mmdla.engine.setup import build_model
 from mmdla.models import DLA, DRN
-from mmdla.models.layers import aggregation, upsampling
+from mmdla.models.layers import pooling, upsampling
 from mmdla.utils.boundaries import boundary_probability
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,7 +199,7 @@ def test_every_form_and_dilation(aggregation, output_stride, format, tmp_path):
 def test_without_branches_the_same(monkeypatch):
     """What is traced in place of code that looks at sizes gives the same bits."""
     forms = {
-        'pooled': lambda x: aggregation.pooling(2)(x),
+        'pooled': lambda x: pooling.pooling(2)(x),
         'smaller': lambda x: upsampling.match_size(x, (x.shape[2] - 1, x.shape[3] - 3), 3),
         'larger': lambda x: upsampling.match_size(x, (x.shape[2] + 3, x.shape[3] + 1), 3),
         'both': lambda x: upsampling.match_size(x, (x.shape[2] - 1, x.shape[3] + 2), 3),
@@ -209,7 +209,7 @@ def test_without_branches_the_same(monkeypatch):
         x = torch.randn(2, 3, *size) - 3  # all negative, almost: a padding of zeros would show
         wanted = {name: form(x) for name, form in forms.items()}
         with monkeypatch.context() as patch:
-            for module in (aggregation, upsampling):
+            for module in (pooling, upsampling):
                 patch.setattr(module, 'exporting', lambda: True)
             for name, form in forms.items():
                 assert torch.equal(form(x), wanted[name]), (name, size)

@@ -1,19 +1,6 @@
 """The papers' vocabulary: blocks, nodes, aggregations and upsampling."""
 
-from .aggregation import (
-    FORMS,
-    HDA,
-    IDA,
-    AggregationNode,
-    AggregationTree,
-    Chain,
-    DenseMaxPool2d,
-    PooledNode,
-    ReentrantTree,
-    ShallowSkips,
-    SumNode,
-    node_factory,
-)
+from .aggregation import IDA, AggregationTree, ShallowSkips
 from .blocks import (
     BLOCKS,
     RESIDUAL_BLOCKS,
@@ -24,9 +11,12 @@ from .blocks import (
     ResidualBottleneck,
     SplitBottleneck,
 )
-from .factory import factory, sequence
+from .builder import factory, sequence
+from .nodes import AggregationNode, PooledNode, SumNode, node_factory
+from .pooling import DenseMaxPool2d
 from .recompute import recompute
 from .remake import concatenate, keep_all, norm_act, remaking
+from .stages import FORMS, HDA, Chain, ReentrantTree
 from .upsampling import BilinearUpsample, FrozenUpsample, LearnedUpsample, bilinear_kernel, match_size
 
 __all__ = [

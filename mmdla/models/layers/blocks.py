@@ -6,7 +6,7 @@ of two ways, which its attribute ``takes_shortcut`` tells:
 
 - False, or no such attribute: ``block(x)``. The block owns its shortcut, if it has one: projects it
   where ``in_channels`` and ``out_channels`` differ, and brings it to its stride. This is how ResNet's
-  are, and with it DRN's at the end of this file, and other libraries' (see ``mmdla/models/blocks.py``
+  are, and with it DRN's at the end of this file, and other libraries' (see ``mmpretrain_blocks.py``
   for mmpretrain's).
 - True, DLA's blocks: the first block of a stage ``block(x, shortcut)``, the others
   ``block(x)``, and then their shortcut is ``x``. The stage pools and projects the first one's, as

@@ -1,6 +1,6 @@
 """mmpretrain's blocks as blocks of DLA: ``arch=dict(block=dict(type='mmdla.ConvNeXtBlock'), ...)``.
 
-Each is mmpretrain's block with the arguments that ``layers/blocks.py`` asks for. They own their
+Each is mmpretrain's block with the arguments that ``blocks.py`` asks for. They own their
 shortcut, so the stages neither pool nor project one for them. Parameter names are mmpretrain's, but for
 what brings an input to the block's stride and width.
 """
@@ -12,9 +12,9 @@ from mmpretrain.models.utils import InvertedResidual as _InvertedResidual
 from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
-from ..registry import MODELS
-from .layers.blocks import strided
-from .layers.conv import ACT_CFG, NORM_CFG, conv_norm, in_place
+from ...registry import MODELS
+from .blocks import strided
+from .conv import ACT_CFG, NORM_CFG, conv_norm, in_place
 
 
 def _dilate(conv: nn.Conv2d, dilation: int) -> None:
