@@ -1,4 +1,4 @@
-"""What training keeps in memory."""
+"""what training stores."""
 
 from __future__ import annotations
 

@@ -81,10 +81,13 @@ class DLA(LevelBackbone):
         frozen_stages (int): Levels 0 to ``frozen_stages``, and the 7x7 convolution before them, take
             no gradient and keep their batch-norm statistics. Default: -1, none.
         norm_eval (bool): Keep all batch norms in evaluation mode while training. Default: False.
-        with_cp (bool | Sequence[int]): Keep each level's input only and recompute the rest in backward:
-            a third more time for a fraction of the memory, the same result. Or the numbers of the
-            levels to do this with: the shallow ones have the largest maps. With level 0 goes
-            the 7x7 convolution before it. Default: False.
+        with_cp (bool | str | Sequence[int]): What backward recomputes instead of training storing it;
+            results do not change. True: each level, of which only the input is stored; this takes a
+            third more time for a fraction of the memory. The numbers of levels: these only; the shallow
+            ones have the largest maps. ``'norm'``: in all levels, what is cheap, so that the outputs of
+            convolutions are stored and those of normalization, activation and concatenation are not.
+            Level 0
+            includes what comes before it. Default: False.
         conv_cfg (dict, optional): Convolutions. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
@@ -96,6 +99,7 @@ class DLA(LevelBackbone):
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
+        RuntimeError: If ``with_cp='norm'`` and PyTorch is older than 2.4.
 
     Example:
         >>> import torch
@@ -148,7 +152,7 @@ class DLA(LevelBackbone):
         node: str | dict | Callable = {},
         frozen_stages: int = -1,
         norm_eval: bool = False,
-        with_cp: bool | Sequence[int] = False,
+        with_cp: bool | str | Sequence[int] = False,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='ReLU'),

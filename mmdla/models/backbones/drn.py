@@ -8,7 +8,7 @@ from mmengine.model import Sequential
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers import RESIDUAL_BLOCKS, factory, norm_act, sequence
+from ..layers import RESIDUAL_BLOCKS, factory, sequence
 from ..layers.conv import act, conv, conv_level, conv_norm_act, find_conv, norm
 from .levels import LevelBackbone
 
@@ -88,10 +88,13 @@ class DRN(LevelBackbone):
         frozen_stages (int): The stem (for 0) and levels 1 to ``frozen_stages`` take no gradient and
             keep their batch-norm statistics. Default: -1, none.
         norm_eval (bool): Keep all batch norms in evaluation mode while training. Default: False.
-        with_cp (bool | Sequence[int]): Keep each level's input only and recompute the rest in backward:
-            a third more time for a fraction of the memory, the same result. Or the numbers of the
-            levels to do this with: the shallow ones have the largest maps. With level 1 goes
-            what comes before it. Default: False.
+        with_cp (bool | str | Sequence[int]): What backward recomputes instead of training storing it;
+            results do not change. True: each level, of which only the input is stored; this takes a
+            third more time for a fraction of the memory. The numbers of levels: these only; the shallow
+            ones have the largest maps. ``'norm'``: in all levels, what is cheap, so that the outputs of
+            convolutions are stored and those of normalization, activation and concatenation are not.
+            Level 1
+            includes what comes before it. Default: False.
         conv_cfg (dict, optional): Convolutions. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
@@ -102,6 +105,7 @@ class DRN(LevelBackbone):
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
+        RuntimeError: If ``with_cp='norm'`` and PyTorch is older than 2.4.
 
     Example:
         >>> import torch
@@ -144,7 +148,7 @@ class DRN(LevelBackbone):
         first_dilation: str = 'released',
         frozen_stages: int = -1,
         norm_eval: bool = False,
-        with_cp: bool | Sequence[int] = False,
+        with_cp: bool | str | Sequence[int] = False,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='ReLU'),
@@ -285,7 +289,7 @@ class DRN(LevelBackbone):
         """What comes before level 1: the 7x7 convolution and, in A, max pooling."""
         if self.arch['plain']:
             return self.layer0(x)
-        x = norm_act(self.bn1, self.relu, self.conv1(x))
+        x = self.relu(self.bn1(self.conv1(x)))
         return self.maxpool(x) if self.arch['max_pooling'] else x
 
     def stem_modules(self) -> list[nn.Module]:

@@ -9,7 +9,6 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import Tensor
 
 from ...registry import MODELS
-from ..layers import remaking
 from ..necks import IDAUp
 
 
@@ -33,7 +32,8 @@ class IDAUpHead(BaseDecodeHead):
         upsample (str): ``'deconv'`` or ``'bilinear'``. Default: ``'deconv'``.
         node_kernel (int): Kernel of the nodes. Default: 3.
         node (dict | str | Callable): The nodes, see :class:`mmdla.models.IDAUp`. Default: ``{}``.
-        with_cp (bool): Recompute the aggregations in backward. Default: False.
+        with_cp (bool | str): Recompute the aggregations in backward (True), or what is cheap in them
+            (``'norm'``), see :class:`mmdla.models.IDAUp`. Default: False.
         dropout_ratio (float): Dropout before the classifier. Default: 0, as released.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         init_cfg (dict | list[dict], optional): Initialization of the classifier. Default: as
@@ -69,7 +69,7 @@ class IDAUpHead(BaseDecodeHead):
         upsample: str = 'deconv',
         node_kernel: int = 3,
         node: dict | str | Callable = {},
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         dropout_ratio: float = 0.0,
         norm_cfg: dict = dict(type='BN'),
         init_cfg: dict | list[dict] | None = dict(
@@ -112,7 +112,6 @@ class IDAUpHead(BaseDecodeHead):
             act_cfg=self.act_cfg,
         )
 
-    @remaking  # for the classifier, whose input is the neck's output
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Logits at the shallowest level's stride, (N, out_channels, H, W)."""
         return self.cls_seg(self.dla_up(self._transform_inputs(inputs))[0])

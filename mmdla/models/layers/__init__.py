@@ -14,8 +14,7 @@ from .blocks import (
 from .builder import factory, sequence
 from .nodes import AggregationNode, PooledNode, SumNode, node_factory
 from .pooling import DenseMaxPool2d
-from .recompute import recompute
-from .remake import concatenate, keep_all, norm_act, remaking
+from .recompute import check_selective, recompute
 from .stages import FORMS, HDA, Chain, ReentrantTree
 from .upsampling import BilinearUpsample, FrozenUpsample, LearnedUpsample, bilinear_kernel, match_size
 
@@ -43,13 +42,10 @@ __all__ = [
     'SplitBottleneck',
     'SumNode',
     'bilinear_kernel',
-    'concatenate',
+    'check_selective',
     'factory',
-    'keep_all',
     'match_size',
     'node_factory',
-    'norm_act',
     'recompute',
-    'remaking',
     'sequence',
 ]

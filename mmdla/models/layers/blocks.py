@@ -23,12 +23,12 @@ given to a block that names them or takes ``**kwargs``.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .conv import ACT_CFG, NORM_CFG, act, conv, conv_norm, norm
-from .remake import concatenate, norm_act
 
 
 def strided(stride: int, dilation: int, first_dilation: int | None) -> bool:
@@ -78,7 +78,7 @@ class BasicBlock(nn.Module):
 
     def branch(self, x: Tensor) -> Tensor:
         """What is added to the shortcut."""
-        y = norm_act(self.bn1, self.act, self.conv1(x))
+        y = self.act(self.bn1(self.conv1(x)))
         return self.bn2(self.conv2(y))
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
@@ -143,8 +143,8 @@ class Bottleneck(nn.Module):
 
     def branch(self, x: Tensor) -> Tensor:
         """What is added to the shortcut."""
-        y = norm_act(self.bn1, self.act, self.conv1(x))
-        y = norm_act(self.bn2, self.act, self.conv2(y))
+        y = self.act(self.bn1(self.conv1(x)))
+        y = self.act(self.bn2(self.conv2(y)))
         return self.bn3(self.conv3(y))
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
@@ -253,14 +253,14 @@ class Res2NetBlock(nn.Module):
 
     def branch(self, x: Tensor) -> Tensor:
         """What is added to the shortcut."""
-        *slices, last = norm_act(self.bn1, self.act, self.conv1(x)).split(self.width, 1)
+        *slices, last = self.act(self.bn1(self.conv1(x))).split(self.width, 1)
         outs: list[Tensor] = []
         for piece, conv3x3, bn in zip(slices, self.convs, self.bns):
             if outs and not self.is_first:
                 piece = piece + outs[-1]
-            outs.append(norm_act(bn, self.act, conv3x3(piece)))
+            outs.append(self.act(bn(conv3x3(piece))))
         outs.append(self._average(last) if self.is_first else last)
-        return self.bn3(self.conv3(concatenate(outs)))
+        return self.bn3(self.conv3(torch.cat(outs, 1)))
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         y = self.branch(x)

@@ -8,10 +8,7 @@ from contextlib import suppress
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from mmengine.model import Sequential
 from mmengine.registry import MODELS
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-
-from .remake import norm_act
+from torch import nn
 
 NORM_CFG = dict(type='BN')
 ACT_CFG = dict(type='ReLU')
@@ -131,18 +128,6 @@ def conv_norm(
     )
 
 
-class ConvNormAct(Sequential):
-    """Layers in a row; what a batch norm and the layer after it make may be made again in backward."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        layers = list(self)
-        while layers:
-            layer = layers.pop(0)
-            pair = isinstance(layer, _BatchNorm) and layers
-            x = norm_act(layer, layers.pop(0), x) if pair else layer(x)
-        return x
-
-
 def conv_norm_act(
     in_channels: int,
     out_channels: int,
@@ -152,10 +137,11 @@ def conv_norm_act(
     conv_cfg: dict | None = None,
     norm_cfg: dict = NORM_CFG,
     act_cfg: dict = ACT_CFG,
-) -> ConvNormAct:
+) -> Sequential:
     """Convolution without bias, normalization, activation: ``0``, ``1``, ``2``."""
     layers = conv_norm(in_channels, out_channels, kernel_size, stride, dilation, conv_cfg, norm_cfg)
-    return ConvNormAct(*layers, act(act_cfg))
+    layers.append(act(act_cfg))
+    return layers
 
 
 def conv_level(
@@ -165,7 +151,7 @@ def conv_level(
     stride: int = 1,
     dilation: int = 1,
     **layers,
-) -> ConvNormAct:
+) -> Sequential:
     """A level of ``depth`` 3x3 convolutions, the first with the stride: ``0`` to ``3 * depth - 1``."""
     level = conv_norm_act(in_channels, out_channels, 3, stride, dilation, **layers)
     for _ in range(depth - 1):

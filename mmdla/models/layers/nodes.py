@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .builder import factory
 from .conv import ACT_CFG, NORM_CFG, act, conv, norm
-from .remake import concatenate, norm_act
 
 
 @MODELS.register_module()
@@ -83,12 +83,10 @@ class AggregationNode(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Aggregate feature maps of one size."""
-        y = getattr(self, self.conv_name)(concatenate(inputs))
-        norm = getattr(self, self.norm_name)
-        if not self.residual:
-            return norm_act(norm, self.act, y)
-        y = norm(y)
-        y += inputs[self.deepest]
+        y = getattr(self, self.conv_name)(torch.cat(inputs, 1))
+        y = getattr(self, self.norm_name)(y)
+        if self.residual:
+            y += inputs[self.deepest]
         return self.act(y)
 
 
@@ -136,7 +134,7 @@ class SumNode(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Aggregate feature maps of one size."""
-        return norm_act(self.bn, self.act, self.conv(sum(inputs[1:], inputs[0])))
+        return self.act(self.bn(self.conv(sum(inputs[1:], inputs[0]))))
 
 
 @MODELS.register_module()

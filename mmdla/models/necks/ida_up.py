@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
-import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -17,10 +16,10 @@ from ..layers import (
     BilinearUpsample,
     LearnedUpsample,
     SumNode,
+    check_selective,
     match_size,
     node_factory,
     recompute,
-    remaking,
     sequence,
 )
 from ..layers.conv import PAPER_INIT, OwnInit, conv_norm_act, find_conv
@@ -102,7 +101,8 @@ class IDAUp(BaseModule):
         node (dict | str | Callable): The nodes: further arguments of
             :class:`mmdla.models.layers.AggregationNode` (of ``SumNode`` with ``'centernet'``), or with
             a ``type`` the registry entry of another; or its name, or what builds one. Default: ``{}``.
-        with_cp (bool): Recompute each aggregation in backward instead of keeping what is inside.
+        with_cp (bool | str): Recompute each aggregation in backward instead of storing what is inside
+            (True), or only what is cheap (``'norm'``), as in :class:`~mmdla.models.DLA`.
             Default: False.
         conv_cfg (dict, optional): Convolutions of projections and nodes; CenterNet's are
             ``dict(type='DCNv2', deform_groups=1)``, which needs mmcv's compiled ops. Default: plain.
@@ -114,6 +114,7 @@ class IDAUp(BaseModule):
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
+        RuntimeError: If ``with_cp='norm'`` and PyTorch is older than 2.4.
 
     Source: Section 4.2, Figure 4; released ``dla_up.py``, ``DLAUp``, whose names the parameters of
     ``'nested'`` have. ``'centernet'``: Zhou et al., "Objects as Points", 2019; released
@@ -138,7 +139,7 @@ class IDAUp(BaseModule):
         upsample: str = 'deconv',
         node_kernel: int = 3,
         node: dict | str | Callable = {},
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='ReLU'),
@@ -164,6 +165,8 @@ class IDAUp(BaseModule):
                 f"out_channels={out_channels}: form={form!r} ends with the shallowest level's "
                 f'{channels[0]} channels; leave out_channels out'
             )
+        if not check_selective(with_cp) and not isinstance(with_cp, bool | int):
+            raise ValueError(f"with_cp={with_cp!r}: must be True, False or 'norm'")
         find_conv(conv_cfg)
         self.form = form
         self.with_cp = with_cp
@@ -215,7 +218,6 @@ class IDAUp(BaseModule):
             raise ValueError(f'strides={strides}: must ascend, each a multiple of the one before')
         return strides
 
-    @remaking
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
         """Aggregate the levels.
 
@@ -243,6 +245,6 @@ class IDAUp(BaseModule):
         return (levels[-1],)
 
     def _run(self, step: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
-        if self.with_cp and torch.is_grad_enabled():
-            return recompute(step, inputs)
+        if self.with_cp:
+            return recompute(step, inputs, selective=self.with_cp == 'norm')
         return step(inputs)
