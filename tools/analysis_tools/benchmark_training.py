@@ -9,8 +9,8 @@ half over the rounds. Saved is what is kept for backward, peak the most that is 
 tensors without parameters and buffers, the peak with gradients, and neither is known of a compiled
 model.
 
-Options: default, norm (with_cp='norm' in backbone, neck and head), with_cp (with_cp=True), channels-last,
-compile, amp, all (the last three).
+Options: default, norm (with_cp='norm' in backbone, neck and head), with_cp (with_cp=True),
+channels-last, compile, amp, all (the last three).
 """
 
 from __future__ import annotations

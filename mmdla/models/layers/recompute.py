@@ -7,8 +7,8 @@ compute, so that only cheap operations run again: normalization, activation, con
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -27,26 +27,33 @@ STORED_OPERATORS = [
 ]
 
 
-@contextmanager
-def _buffers_restored(module: nn.Module) -> Iterator[None]:
-    """Whatever runs inside updates copies of the module's buffers."""
-    owners = [m for m in module.modules() if m._buffers]
-    before = [dict(m._buffers) for m in owners]
-    for owner, buffers in zip(owners, before):
-        owner._buffers.update({k: None if b is None else b.clone() for k, b in buffers.items()})
-    try:
-        yield
-    finally:
-        for owner, buffers in zip(owners, before):
+class _SecondRun:
+    """Context of the run in backward, which updates copies of the buffers of a module.
+
+    A context manager that can be entered again, since a graph may be run backward more than once.
+
+    Args:
+        module (nn.Module): What runs.
+        stored (AbstractContextManager): Returns the outputs that the first run stored.
+    """
+
+    def __init__(self, module: nn.Module, stored: AbstractContextManager):
+        self.owners = [m for m in module.modules() if m._buffers]
+        self.stored = stored
+        self.before: list[dict[str, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self.before = [dict(m._buffers) for m in self.owners]
+        for owner, buffers in zip(self.owners, self.before):
+            copies = {k: None if b is None else b.clone() for k, b in buffers.items()}
+            owner._buffers.update(copies)
+        # Last, since it knows the operators of the first run only.
+        self.stored.__enter__()
+
+    def __exit__(self, *error) -> None:
+        self.stored.__exit__(*error)
+        for owner, buffers in zip(self.owners, self.before):
             owner._buffers.update(buffers)
-
-
-@contextmanager
-def _second_run(module: nn.Module, stored: AbstractContextManager) -> Iterator[None]:
-    """Context of the run in backward; ``stored`` returns the outputs that the first run stored."""
-    # Buffers are copied outside of `stored`, which knows the operators of the first run only.
-    with _buffers_restored(module), stored:
-        yield
 
 
 def _contexts(
@@ -54,9 +61,9 @@ def _contexts(
 ) -> tuple[AbstractContextManager, AbstractContextManager]:
     """Contexts of the first run and of the run in backward."""
     if not selective:
-        return nullcontext(), _second_run(module, nullcontext())
+        return nullcontext(), _SecondRun(module, nullcontext())
     first, stored = torch.utils.checkpoint.create_selective_checkpoint_contexts(STORED_OPERATORS)
-    return first, _second_run(module, stored)
+    return first, _SecondRun(module, stored)
 
 
 def check_selective(with_cp: object) -> bool:
@@ -120,7 +127,7 @@ def recompute(
     """
     if compiling():
         # The compiler plans the recomputation itself and repeats no side effect.
-        plain = selective or not torch.is_grad_enabled()
+        plain = selective or exporting() or not torch.is_grad_enabled()
         return function(x) if plain else checkpoint(function, x, use_reentrant=False)
     owner = function if isinstance(function, nn.Module) else nn.ModuleList(modules or [])
     if not _needs_gradients(x, owner) or torch.jit.is_tracing():
