@@ -91,14 +91,14 @@ def up(arch, indices, with_cp, **kwargs) -> UpNet:
     return UpNet(DLA(arch, out_indices=indices, with_cp=with_cp), with_cp=with_cp, **kwargs)
 
 
-RES = (1, 1, 1, 1, 1, 1)
-HALVED = dict(block=Halved, depths=RES, channels=(8,) * 6)
+RES = (1, 1, 1, 1)
+HALVED = dict(block=Halved, tree_depths=RES, channels=(8,) * 6)
 NETWORKS = {
     '34': lambda cp: DLA('34', with_cp=cp),
     '60_res2net': lambda cp: DLA('60_res2net', out_indices=(2, 3), with_cp=cp),
     '102': lambda cp: DLA('102', out_indices=(2, 3), with_cp=cp),
     'up': lambda cp: up('46_c', (1, 2, 3, 4), cp),
-    'up centernet': lambda cp: up('46x_c', (1, 2, 3), cp, form='centernet'),
+    'up centernet': lambda cp: up('46x_c', (1, 2, 3), cp, variant='centernet'),
     'frozen': lambda cp: DLA('46_c', out_indices=(2, 3), frozen_stages=2, with_cp=cp),
     'norm_eval': lambda cp: DLA('46_c', out_indices=(2, 3), norm_eval=True, with_cp=cp),
     'ELU': lambda cp: DLA('46_c', out_indices=(3,), act_cfg=dict(type='ELU'), with_cp=cp),
@@ -370,7 +370,7 @@ def test_blocks_of_mmpretrain(with_cp):
         dict(type='mmdla.ConvNeXtBlock', drop_path_rate=0.3),  # random, and of matrix products
     ]
     for block in blocks:
-        arch = dict(block=block, depths=RES, channels=(8,) * 6)
+        arch = dict(block=block, tree_depths=RES, channels=(8,) * 6)
         check_same(lambda cp, a=arch: DLA(a, out_indices=(3,), with_cp=cp), torch.randn(X), with_cp)
 
 

@@ -41,7 +41,7 @@ CLS_PREPROCESSOR = dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=True, **PR
 # Three levels of which the second is a tree of trees.
 SMALL_DLA = dict(
     type='mmdla.DLA',
-    arch=dict(block='basic', depths=(1, 1, 1, 2, 1, 1), channels=(4, 4, 8, 8, 8, 8)),
+    arch=dict(block='basic', tree_depths=(1, 2, 1, 1), channels=(4, 4, 8, 8, 8, 8)),
     out_indices=(1, 2, 3),
 )
 SMALL_DRN = dict(
@@ -81,7 +81,7 @@ SETTINGS = dict(
     class_maps=classifier(SMALL_DLA | dict(out_indices=(3,)), 8, maps=True),
     ida_up=segmentor(SMALL_DLA, IDA_UP),
     ida_up_bilinear=segmentor(
-        SMALL_DLA, IDA_UP | dict(form='single', upsample='bilinear', align_corners=True)
+        SMALL_DLA, IDA_UP | dict(variant='single', upsample='bilinear', align_corners=True)
     ),
     ida_up_one_output=segmentor(SMALL_DLA, IDA_UP | dict(num_classes=2, out_channels=1)),
     linear_bilinear=segmentor(SMALL_DRN, linear('bilinear')),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from mmengine.model import BaseModule
@@ -12,6 +13,29 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...checkpoints import load_pretrained, rename_classifier, split_pretrained
 from ..layers import check_selective, recompute, sequence
 from ..layers.conv import PAPER_INIT
+
+
+def rename_keys(arch: Mapping, renamed: Mapping[str, str]) -> dict:
+    """A copy of an architecture with today's names for deprecated keys, which are warned about.
+
+    Raises:
+        ValueError: If a key is there under both names.
+    """
+    arch = dict(arch)
+    for old, new in renamed.items():
+        if old not in arch:
+            continue
+        if new in arch:
+            raise ValueError(
+                f'arch: has both {new!r} and {old!r}, its deprecated name; leave {old!r} out'
+            )
+        warnings.warn(
+            f'arch[{old!r}] is deprecated and will be removed in the next version; use {new!r}',
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        arch[new] = arch.pop(old)
+    return arch
 
 
 class LevelBackbone(BaseModule):
@@ -91,7 +115,7 @@ class LevelBackbone(BaseModule):
         return frozenset(self.with_cp)
 
     @classmethod
-    def _complete(cls, arch: str | dict, optional: dict) -> dict:
+    def _complete(cls, arch: str | dict, needed: Sequence[str], optional: dict) -> dict:
         """A copy of the table's entry, or of the dict given, with what it leaves out."""
         if not isinstance(arch, str | Mapping):
             raise TypeError(f'arch={arch!r}: must be a name or a dict')
@@ -99,14 +123,11 @@ class LevelBackbone(BaseModule):
             if arch not in cls.arch_settings:
                 raise ValueError(f'arch={arch!r}: must be one of {sorted(cls.arch_settings)} or a dict')
             arch = cls.arch_settings[arch]
-        needed = {'block', 'depths', 'channels'}
-        missing, unknown = needed - set(arch), set(arch) - needed - set(optional)
+        missing, unknown = set(needed) - set(arch), set(arch) - set(needed) - set(optional)
         if missing or unknown:
-            *names, last = optional
             raise ValueError(
-                f'arch={dict(arch)}: a dict has the keys block, depths and channels, and may have '
-                f'{", ".join(names)}{" and " if names else ""}{last}; missing: {sorted(missing)}, '
-                f'unknown: {sorted(unknown)}'
+                f'arch={dict(arch)}: a dict has the keys {", ".join(needed)} and may have '
+                f'{", ".join(optional)}; missing: {sorted(missing)}, unknown: {sorted(unknown)}'
             )
         return optional | copy.deepcopy(dict(arch))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mmengine.utils import deprecated_api_warning
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import Tensor
@@ -24,10 +25,10 @@ class IDAUpHead(BaseDecodeHead):
         in_channels (Sequence[int]): Channels of the backbone's levels, shallowest first.
         num_classes (int): Number of classes.
         channels (int, optional): Width before the classifier. Default: ``in_channels[0]``, to which
-            ``form='nested'`` and ``'centernet'`` are bound, or 32 with ``form='single'``.
+            ``variant='nested'`` and ``'centernet'`` are bound, or 32 with ``variant='single'``.
         in_index (Sequence[int], optional): Which of the backbone's outputs to use. Default: all.
         strides (Sequence[int], optional): Strides of the levels. Default: each twice the one before.
-        form (str): ``'nested'``, as released, ``'single'``, as in the text, or ``'centernet'``.
+        variant (str): ``'nested'``, as released, ``'single'``, as in the text, or ``'centernet'``.
             Default: ``'nested'``.
         upsample (str): ``'deconv'`` or ``'bilinear'``. Default: ``'deconv'``.
         node_kernel (int): Kernel of the nodes. Default: 3.
@@ -58,6 +59,7 @@ class IDAUpHead(BaseDecodeHead):
         torch.Size([1, 19, 57, 101])
     """
 
+    @deprecated_api_warning(dict(form='variant'), 'IDAUpHead')
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -65,7 +67,7 @@ class IDAUpHead(BaseDecodeHead):
         channels: int | None = None,
         in_index: Sequence[int] | None = None,
         strides: Sequence[int] | None = None,
-        form: str = 'nested',
+        variant: str = 'nested',
         upsample: str = 'deconv',
         node_kernel: int = 3,
         node: dict | str | Callable = {},
@@ -81,10 +83,10 @@ class IDAUpHead(BaseDecodeHead):
         **kwargs,
     ):
         if channels is None:
-            channels = 32 if form == 'single' else in_channels[0]
-        elif form in ('nested', 'centernet') and channels != in_channels[0]:
+            channels = 32 if variant == 'single' else in_channels[0]
+        elif variant in ('nested', 'centernet') and channels != in_channels[0]:
             raise ValueError(
-                f'channels={channels}: form={form!r} ends with the {in_channels[0]} channels of the '
+                f'channels={channels}: variant={variant!r} ends with the {in_channels[0]} channels of the '
                 'shallowest level; leave channels out'
             )
         super().__init__(
@@ -101,7 +103,7 @@ class IDAUpHead(BaseDecodeHead):
         self.dla_up = IDAUp(
             in_channels,
             strides,
-            form=form,
+            variant=variant,
             out_channels=channels,
             upsample=upsample,
             node_kernel=node_kernel,

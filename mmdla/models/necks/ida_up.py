@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
+from mmengine.utils import deprecated_api_warning
 from torch import Tensor, nn
 
 from ..layers import (
@@ -79,7 +80,7 @@ class IDAUpStep(OwnInit, IDA):
 class IDAUp(BaseModule):
     r"""IDA-up: feature maps of several strides, aggregated at the shallowest one's stride.
 
-    Three forms. ``'nested'`` is the released code's: one IDA after another over growing suffixes of the
+    Three variants. ``'nested'`` is the released code's: one IDA after another over growing suffixes of the
     levels, deepest first, the widths shrinking to the shallowest level's. With levels
     :math:`l_1 \dots l_n`, step :math:`i = 1 \dots n - 1` replaces the last :math:`i` of them by the
     partial aggregations of :math:`(l_{n-i}, \dots, l_n)`. ``'single'`` is the paper's text: every
@@ -92,7 +93,7 @@ class IDAUp(BaseModule):
         in_channels (Sequence[int]): Channels of the levels, shallowest first; two or more.
         strides (Sequence[int], optional): Their strides, each a multiple of the one before (equal
             ones, from a dilated backbone, are fine). Default: each twice the one before.
-        form (str): ``'nested'``, ``'single'`` or ``'centernet'``. Default: ``'nested'``.
+        variant (str): ``'nested'``, ``'single'`` or ``'centernet'``. Default: ``'nested'``.
         out_channels (int, optional): Width of ``'single'``. The others have the shallowest level's.
             Default: 32 for ``'single'``.
         upsample (str): ``'deconv'``, learned depthwise transposed convolution that begins as bilinear
@@ -130,11 +131,12 @@ class IDAUp(BaseModule):
         [(1, 64, 57, 101)]
     """
 
+    @deprecated_api_warning(dict(form='variant'), 'IDAUp')
     def __init__(
         self,
         in_channels: Sequence[int],
         strides: Sequence[int] | None = None,
-        form: str = 'nested',
+        variant: str = 'nested',
         out_channels: int | None = None,
         upsample: str = 'deconv',
         node_kernel: int = 3,
@@ -152,39 +154,39 @@ class IDAUp(BaseModule):
         if strides is None:
             strides = [2**i for i in range(len(channels))]
         self.strides = self._check_strides(sequence('strides', strides), len(channels))
-        if form not in ('nested', 'single', 'centernet'):
+        if variant not in ('nested', 'single', 'centernet'):
             raise ValueError(
-                f"form={form!r}: must be 'nested' (released), 'single' (the text's) or 'centernet'"
+                f"variant={variant!r}: must be 'nested' (released), 'single' (the text's) or 'centernet'"
             )
         if upsample not in ('deconv', 'bilinear'):
             raise ValueError(f"upsample={upsample!r}: must be 'deconv' or 'bilinear'")
         if node_kernel % 2 == 0:
             raise ValueError(f'node_kernel={node_kernel}: must be odd')
-        if form != 'single' and out_channels not in (None, channels[0]):
+        if variant != 'single' and out_channels not in (None, channels[0]):
             raise ValueError(
-                f"out_channels={out_channels}: form={form!r} ends with the shallowest level's "
+                f"out_channels={out_channels}: variant={variant!r} ends with the shallowest level's "
                 f'{channels[0]} channels; leave out_channels out'
             )
         if not check_selective(with_cp) and not isinstance(with_cp, bool | int):
             raise ValueError(f"with_cp={with_cp!r}: must be True, False or 'norm'")
         find_conv(conv_cfg)
-        self.form = form
+        self.variant = variant
         self.with_cp = with_cp
         layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         step = partial(
             IDAUpStep,
-            project=self._project(form, layers),
+            project=self._project(variant, layers),
             node=node_factory(
                 node,
-                default=SumNode if form == 'centernet' else AggregationNode,
+                default=SumNode if variant == 'centernet' else AggregationNode,
                 **layers,
                 kernel_size=node_kernel,
                 names=('0', '1'),  # released
             ),
             upsample=upsample,
-            project_equal=form == 'centernet',
+            project_equal=variant == 'centernet',
         )
-        if form == 'single':
+        if variant == 'single':
             self.out_channels = out_channels or 32
             factors = [s // self.strides[0] for s in self.strides]
             self.ida_0 = step(channels, self.out_channels, factors)
@@ -198,14 +200,14 @@ class IDAUp(BaseModule):
             # What this step leaves behind has its width and stride.
             widths[first:] = [channels[first]] * len(widths[first:])
             strides[first:] = [strides[first]] * len(strides[first:])
-        if form == 'centernet':
+        if variant == 'centernet':
             factors = [s // self.strides[0] for s in self.strides[:-1]]
             self.ida_up = step(channels[:-1], channels[0], factors)
 
     @staticmethod
-    def _project(form: str, layers: dict) -> Callable[[int, int], nn.Module]:
+    def _project(variant: str, layers: dict) -> Callable[[int, int], nn.Module]:
         """What builds a projection."""
-        if form == 'centernet':
+        if variant == 'centernet':
             # Theirs is the layer that their nodes have, of a single input.
             return lambda channels, out_channels: SumNode([channels], out_channels, **layers)
         return partial(conv_norm_act, **layers)
@@ -231,7 +233,7 @@ class IDAUp(BaseModule):
             raise ValueError(
                 f'IDA-up got {len(inputs)} feature maps and was built for {len(self.in_channels)}'
             )
-        if self.form == 'single':
+        if self.variant == 'single':
             return (self._run(self.ida_0, list(inputs))[-1],)
         levels = list(inputs)
         ends = []
@@ -240,7 +242,7 @@ class IDAUp(BaseModule):
             # The first output is the level itself; the others take the deeper levels' places.
             levels[first + 1 :] = self._run(getattr(self, f'ida_{i}'), levels[first:])[1:]
             ends.insert(0, levels[-1])
-        if self.form == 'centernet':
+        if self.variant == 'centernet':
             return (self._run(self.ida_up, ends)[-1],)
         return (levels[-1],)
 
