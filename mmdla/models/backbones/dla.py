@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers import BLOCKS, FORMS, HDA, Chain, factory, node_factory, sequence
+from ..layers import BLOCKS, FORMS, HDA, Chain, as_tuple, layer_builder, node_builder
 from ..layers.conv import conv_level, conv_norm_act, find_conv
 from .levels import LevelBackbone, rename_keys
 
@@ -163,7 +163,7 @@ class DLA(LevelBackbone):
             arch = str(arch)
         settings = self._settings(arch)
         find_conv(conv_cfg)
-        stage = factory(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
+        stage = layer_builder(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
         super().__init__(range(6), out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         if self.pretrained and self.pretrained['checkpoint'] == 'timm':
             if isinstance(arch, Mapping):
@@ -177,7 +177,7 @@ class DLA(LevelBackbone):
         self.arch = settings
         depths = settings['num_convs'] + settings['tree_depths']
         self.channels = settings['channels']
-        strides = sequence('strides', strides)
+        strides = as_tuple('strides', strides)
         if len(strides) != len(depths) or not all(type(s) is int and s in (1, 2) for s in strides):
             raise ValueError(
                 f'strides={strides}: must be six, one for each of levels 0 to 5, of 1 or 2'
@@ -189,7 +189,7 @@ class DLA(LevelBackbone):
         layers = dict(convs, act_cfg=act_cfg)
         self.link_levels = self._check_link_levels(link_levels, stage)
         block = self._block(settings['block'], layers, dilated=output_stride < 32)
-        node = node_factory(node, residual=settings['residual_nodes'], **layers)
+        node = node_builder(node, residual=settings['residual_nodes'], **layers)
 
         width = self.channels[0]
         self.base_layer = conv_norm_act(in_channels, width, 7, **layers)
@@ -229,7 +229,7 @@ class DLA(LevelBackbone):
         needed = ('block', 'tree_depths', 'channels')
         settings = cls._complete(arch, needed, dict(num_convs=(1, 1), residual_nodes=False))
         for key, levels in (('num_convs', '01'), ('tree_depths', '2345'), ('channels', '012345')):
-            values = settings[key] = sequence(f'arch[{key!r}]', settings[key])
+            values = settings[key] = as_tuple(f'arch[{key!r}]', settings[key])
             if len(values) != len(levels) or not all(isinstance(v, int) and v > 0 for v in values):
                 raise ValueError(
                     f'arch[{key!r}]={values}: must be {len(levels)} positive integers, one for each of '
@@ -243,7 +243,7 @@ class DLA(LevelBackbone):
         arch = rename_keys(arch, dict(residual='residual_nodes'))
         if 'depths' in arch:  # one key for the convolutions of levels 0 and 1 and for the trees
             arch = rename_keys(arch, dict(depths='tree_depths'))
-            depths = sequence("arch['depths']", arch['tree_depths'])
+            depths = as_tuple("arch['depths']", arch['tree_depths'])
             arch |= dict(num_convs=depths[:2], tree_depths=depths[2:])
         return arch
 
@@ -262,7 +262,7 @@ class DLA(LevelBackbone):
         needs = ['in_channels', 'out_channels', 'stride']
         if dilated:
             needs += ['dilation', 'first_dilation']
-        return factory(spec, "arch['block']", BLOCKS, needs, layers)
+        return layer_builder(spec, "arch['block']", BLOCKS, needs, layers)
 
     def stem(self, x: Tensor) -> Tensor:
         """The 7x7 convolution before level 0."""

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from mmengine.utils import deprecated_api_warning
 from torch import Tensor, nn
 
-from ..layers import RESIDUAL_BLOCKS, factory, sequence
+from ..layers import RESIDUAL_BLOCKS, as_tuple, layer_builder
 from ..layers.conv import act, conv, conv_level, conv_norm_act, find_conv, norm
 from .levels import LevelBackbone, rename_keys
 
@@ -189,17 +189,17 @@ class DRN(LevelBackbone):
             elif i > 1:
                 level_stride = 2
                 stride *= 2
-            level = dict(in_channels=width, out_channels=out_channels, depth=depth)
+            level = dict(in_channels=width, out_channels=out_channels)
             level |= dict(stride=level_stride, dilation=dilation)
             if group in range(4):
                 first = self._first_dilations(group, before, dilation)
-                built = self._group(block, **level, first=first)
+                built = self._group(block, depth, **level, first=first)
             elif settings['plain']:
-                built = conv_level(**level, **layers)
+                built = conv_level(num_convs=depth, **level, **layers)
             else:
                 residual = group < 0 or settings['degridding_residual']
                 basic = self._block(dict(type='basic', residual=residual), layers)
-                built = self._group(basic, **level)
+                built = self._group(basic, depth, **level)
             self.add_module(f'layer{i}', built)
             width = out_channels
         self._freeze()
@@ -222,7 +222,7 @@ class DRN(LevelBackbone):
             )
         lengths = (4,) if pooled else (6, 8)
         for key in ('depths', 'channels'):
-            values = settings[key] = sequence(f'arch[{key!r}]', settings[key])
+            values = settings[key] = as_tuple(f'arch[{key!r}]', settings[key])
             if len(values) not in lengths or not all(type(v) is int and v > 0 for v in values):
                 raise ValueError(
                     f'arch[{key!r}]={values}: must be {" or ".join(map(str, lengths))} positive '
@@ -241,7 +241,7 @@ class DRN(LevelBackbone):
     @staticmethod
     def _block(spec: str | dict | Callable, layers: dict) -> Callable:
         """What builds a block, from ``arch['block']``."""
-        block = factory(spec, "arch['block']", RESIDUAL_BLOCKS, BLOCK_ARGUMENTS, layers)
+        block = layer_builder(spec, "arch['block']", RESIDUAL_BLOCKS, BLOCK_ARGUMENTS, layers)
         if getattr(block.func, 'takes_shortcut', False):
             raise ValueError(
                 f"arch['block']={spec!r}: leaves its shortcut to its stage, as DLA's blocks do; must "
@@ -274,9 +274,9 @@ class DRN(LevelBackbone):
     @staticmethod
     def _group(
         block: Callable,
+        depth: int,
         in_channels: int,
         out_channels: int,
-        depth: int,
         stride: int,
         dilation: int,
         first: dict | None = None,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...checkpoints import load_pretrained, rename_classifier, split_pretrained
-from ..layers import check_selective, recompute, sequence
+from ..layers import as_tuple, check_selective, recompute
 from ..layers.conv import PAPER_INIT
 
 
@@ -81,7 +81,7 @@ class LevelBackbone(BaseModule):
         super().__init__(others or PAPER_INIT)
         self.pretrained = pretrained
         self.numbers = numbers
-        self.out_indices = indices = sequence('out_indices', out_indices)
+        self.out_indices = indices = as_tuple('out_indices', out_indices)
         ascending = indices == tuple(sorted(set(indices)))
         if not indices or not ascending or not all(i in numbers for i in indices):
             raise ValueError(

@@ -86,8 +86,8 @@ class IDAUpHead(BaseDecodeHead):
             channels = 32 if variant == 'single' else in_channels[0]
         elif variant in ('nested', 'centernet') and channels != in_channels[0]:
             raise ValueError(
-                f'channels={channels}: variant={variant!r} ends with the {in_channels[0]} channels of the '
-                'shallowest level; leave channels out'
+                f'channels={channels}: variant={variant!r} ends with the {in_channels[0]} channels of '
+                'the shallowest level; leave channels out'
             )
         super().__init__(
             list(in_channels),

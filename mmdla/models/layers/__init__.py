@@ -1,4 +1,8 @@
-"""The papers' vocabulary: blocks, nodes, aggregations and upsampling."""
+"""The papers' layers: blocks, aggregation nodes, aggregations, stages, pooling and upsampling.
+
+They need PyTorch, mmengine and ``mmcv.cnn`` only. ``mmpretrain_blocks`` needs mmpretrain too; it is
+imported when a config names one of its blocks.
+"""
 
 from .aggregation import IDA, AggregationTree, ShallowSkips
 from .blocks import (
@@ -11,8 +15,8 @@ from .blocks import (
     ResidualBottleneck,
     SplitBottleneck,
 )
-from .builder import factory, sequence
-from .nodes import AggregationNode, PooledNode, SumNode, node_factory
+from .builder import as_tuple, layer_builder
+from .nodes import AggregationNode, PooledNode, SumNode, node_builder
 from .pooling import DenseMaxPool2d
 from .recompute import check_selective, recompute
 from .stages import FORMS, HDA, Chain, ReentrantTree
@@ -41,11 +45,11 @@ __all__ = [
     'ShallowSkips',
     'SplitBottleneck',
     'SumNode',
+    'as_tuple',
     'bilinear_kernel',
     'check_selective',
-    'factory',
+    'layer_builder',
     'match_size',
-    'node_factory',
+    'node_builder',
     'recompute',
-    'sequence',
 ]

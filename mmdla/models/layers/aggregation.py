@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .builder import sequence
-from .nodes import AggregationNode, node_factory
+from .builder import as_tuple
+from .nodes import AggregationNode, node_builder
 
 
 def check_number(inputs: Sequence[Tensor], wanted: int) -> None:
@@ -47,9 +47,9 @@ class IDA(nn.Module):
         node: str | dict | Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
-        shallow, *deeper = sequence('in_channels', in_channels, least=1)
+        shallow, *deeper = as_tuple('in_channels', in_channels, least=1)
         self.inputs = len(in_channels)
-        node = node_factory(node)
+        node = node_builder(node)
         for i, deep in enumerate(deeper, 1):
             built = node(in_channels=[shallow, deep], out_channels=out_channels, deepest=-1)
             self.add_module(f'node_{i}', built)
@@ -94,8 +94,8 @@ class ShallowSkips(nn.Module):
         node: str | dict | Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
-        self.inputs = len(sequence('in_channels', in_channels, least=1))
-        node = node_factory(node)
+        self.inputs = len(as_tuple('in_channels', in_channels, least=1))
+        node = node_builder(node)
         deep = in_channels[-1]
         for i in range(len(in_channels) - 1, 0, -1):
             built = node(in_channels=[in_channels[i - 1], deep], out_channels=out_channels, deepest=-1)
@@ -141,7 +141,7 @@ class AggregationTree(nn.Module):
         node: str | dict | Callable[..., nn.Module] = AggregationNode,
     ):
         super().__init__()
-        in_channels = sequence('in_channels', in_channels)
+        in_channels = as_tuple('in_channels', in_channels)
         # Inputs in each subtree, and inputs that the root takes beside them.
         self.half = 2 ** len(in_channels).bit_length() // 4
         self.given = len(in_channels) - 2 * self.half
@@ -153,7 +153,7 @@ class AggregationTree(nn.Module):
             raise ValueError(
                 f'in_channels={list(in_channels)}: a tree joins 2, 4, 8, ... inputs, or one more'
             )
-        node = node_factory(node)
+        node = node_builder(node)
         given, shallow, deep = self._split(in_channels)
         self.out_channels = out_channels
         self.tree1 = AggregationTree(shallow, out_channels, node)

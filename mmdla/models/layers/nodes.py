@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .builder import factory
+from .builder import layer_builder
 from .conv import ACT_CFG, NORM_CFG, act, conv, norm
 
 
@@ -32,10 +32,10 @@ class AggregationNode(nn.Module):
         kernel_size (int): 1 for classification, 3 for dense prediction. Default: 1.
         residual (bool): Add the deepest input before the activation. Default: False.
         deepest (int): Position of the deepest input. Default: 0, as :class:`HDA` lists them.
-        bias (bool): The text's ``b``. The released code has none, batch norm adding its own.
-            Default: False.
-        names (tuple[str, str]): State-dict names of convolution and normalization: the released
-            trees say ``conv`` and ``bn``, the released IDA-up ``0`` and ``1``.
+        bias (bool): Whether the convolution has the paper's ``b``. The released code has none, since
+            batch norm adds its own. Default: False.
+        names (tuple[str, str]): State-dict names of convolution and normalization. They are ``conv``
+            and ``bn`` in the released trees, ``0`` and ``1`` in the released IDA-up.
             Default: ``('conv', 'bn')``.
         conv_cfg (dict, optional): Convolution. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
@@ -139,7 +139,13 @@ class SumNode(nn.Module):
 
 @MODELS.register_module()
 class PooledNode(nn.Module):
-    """Node over maps of several strides: max-pools them to the deepest one's size, then aggregates.
+    r"""Node over maps of several strides, which max-pools them to the size of the deepest.
+
+    .. math::
+        P(x_1, \dots, x_n) = N(\mathrm{pool}(x_1), \dots, \mathrm{pool}(x_{n-1}), x_n)
+
+    where :math:`x_n` is the deepest input and each pooling is adaptive, to the height and width of
+    :math:`x_n`.
 
     Args:
         in_channels (Sequence[int]): Channels of each input.
@@ -161,7 +167,7 @@ class PooledNode(nn.Module):
         super().__init__()
         self.in_channels = list(in_channels)
         self.deepest = deepest % len(in_channels)
-        self.node = node_factory(node)(
+        self.node = node_builder(node)(
             in_channels=in_channels, out_channels=out_channels, deepest=deepest
         )
 
@@ -177,31 +183,35 @@ class PooledNode(nn.Module):
         return self.node(*pooled)
 
 
-def node_factory(
+def node_builder(
     spec: str | dict | Callable = {},
     residual: bool = False,
     default: Callable[..., nn.Module] = AggregationNode,
     **offers,
 ) -> Callable[..., nn.Module]:
-    """What builds a node, from what a config says of it.
+    """Turn what a config says of a node into a callable that builds it.
 
     Args:
         spec (str | dict | Callable): Further arguments of ``default``, or a dict with a ``type``, a
-            registered name, or the callable itself; see :func:`factory`. Default: ``{}``.
+            registered name, or the callable itself; see :func:`layer_builder`. Default: ``{}``.
         residual (bool): Whether the node has to be residual. Default: False.
-        default (Callable): The node of a ``spec`` without type. Default: :class:`AggregationNode`.
+        default (Callable): The node of a ``spec`` without a type. Default: :class:`AggregationNode`.
         **offers: Arguments that the node gets if it names them and ``spec`` does not set them.
 
+    Returns:
+        Callable: Builds a node from ``in_channels``, ``out_channels`` and ``deepest``.
+
     Raises:
-        TypeError: See :func:`factory`.
-        ValueError: See :func:`factory`; or if the node knows no ``residual`` and has to be.
+        TypeError: See :func:`layer_builder`.
+        ValueError: See :func:`layer_builder`; or if the node must be residual and takes no argument
+            ``residual``.
     """
     if isinstance(spec, Mapping):
         spec = dict(type=default) | dict(spec)
     if residual:
         offers['residual'] = True
     needs = ('in_channels', 'out_channels', 'deepest')
-    build = factory(spec, 'node', needs=needs, offers=offers)
+    build = layer_builder(spec, 'node', needs=needs, offers=offers)
     if residual and 'residual' not in build.keywords:
         raise ValueError(
             f'node={spec!r}: takes no argument residual, and the architecture has residual nodes; give '

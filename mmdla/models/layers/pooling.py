@@ -10,13 +10,16 @@ from .recompute import exporting
 
 
 class DenseMaxPool2d(nn.Module):
-    """2x2 max pooling of stride 1: what stride 2 gives, at every position.
+    r"""2x2 max pooling of stride 1 with dilation, in the place of 2x2 max pooling of stride 2.
 
-    Takes the pooling's place where dilation takes a stride's: every ``dilation``-th pixel apart is a
-    neighbour. Windows that reach over the bottom or right edge see only what is inside.
+    .. math::
+        y(p) = \max_{a \in \{0, 1\}^2} x(p + d a)
+
+    On input that is ``d`` times as dense, every ``d``-th value is what pooling with a stride computes.
+    A window that reaches over the bottom or right edge sees only the pixels inside.
 
     Args:
-        dilation (int): Distance of the two rows and columns of a window.
+        dilation (int): :math:`d`, the distance of the two rows and columns of a window.
     """
 
     def __init__(self, dilation: int):
@@ -33,10 +36,14 @@ class DenseMaxPool2d(nn.Module):
 
 
 class CeilMaxPool2d(nn.MaxPool2d):
-    """Max pooling without overlap that rounds sizes up, as the strided convolution beside it does.
+    r"""Max pooling without overlap that rounds sizes up, as the strided convolution beside it does.
+
+    .. math::
+        y(p) = \max_{a \in \{0, \dots, s - 1\}^2} x(s p + a), \qquad
+        \text{of size } \lceil H / s \rceil \times \lceil W / s \rceil
 
     Args:
-        stride (int): Of the windows, and their size.
+        stride (int): :math:`s`, the stride of the windows and their size.
     """
 
     def __init__(self, stride: int):
@@ -52,7 +59,13 @@ class CeilMaxPool2d(nn.MaxPool2d):
 
 
 def pooling(stride: int, dilation: int = 1, first_dilation: int | None = None) -> nn.Module:
-    """Pooling that does to the size of a map what a block of this stride or dilation does."""
+    """Pooling after which a map has the size and density of a block's output.
+
+    Args:
+        stride (int): Stride of the block.
+        dilation (int): Dilation of the block. Default: 1.
+        first_dilation (int, optional): Dilation in place of the block's stride. Default: ``dilation``.
+    """
     if stride > 1:
         return CeilMaxPool2d(stride)
     if strided(stride, dilation, first_dilation):

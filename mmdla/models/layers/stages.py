@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from .aggregation import AGGREGATIONS
 from .blocks import BLOCKS, strided
-from .builder import factory, sequence
+from .builder import as_tuple, layer_builder
 from .conv import NORM_CFG, OwnInit, conv_norm
-from .nodes import AggregationNode, node_factory
+from .nodes import AggregationNode, node_builder
 from .pooling import pooling
 
 
@@ -34,7 +34,7 @@ def block_channels(depth: int, out_channels: int | Sequence[int], stride: int) -
     blocks = 2**depth
     channels = [out_channels] * blocks
     if not isinstance(out_channels, int):
-        channels = list(sequence('out_channels', out_channels))
+        channels = list(as_tuple('out_channels', out_channels))
     if len(channels) != blocks or not all(isinstance(c, int) and c > 0 for c in channels):
         raise ValueError(
             f'out_channels={out_channels}: must be a positive whole number, or {blocks} of them, one '
@@ -51,7 +51,7 @@ def build_block(
     dilation: int = 1,
     first_dilation: int | None = None,
 ) -> nn.Module:
-    """Build a block, see ``blocks.py``; it hears of dilation only where there is one."""
+    """Build a block, see ``blocks.py``; it gets the arguments of dilation only where there is one."""
     args = dict(in_channels=in_channels, out_channels=out_channels, stride=stride)
     if dilation > 1 or strided(1, dilation, first_dilation):
         args.update(dilation=dilation, first_dilation=first_dilation)
@@ -61,7 +61,7 @@ def build_block(
 def build_projection(
     block: nn.Module, in_channels: int, out_channels: int, conv_cfg: dict | None, norm_cfg: dict
 ) -> nn.Module | None:
-    """Projection of a block's shortcut, a 1x1 convolution where the widths differ.
+    r"""Projection of a block's shortcut, :math:`s = \mathrm{BN}(W x)` where the widths differ.
 
     Returns:
         nn.Module | None: None for a block that is called without a shortcut.
@@ -74,7 +74,11 @@ def build_projection(
 
 
 def check_width(block: nn.Module, in_channels: int, out_channels: int) -> nn.Module:
-    """The block, a stage's second or later one, unless its shortcut would need a projection."""
+    """Return a stage's second or later block, unless its shortcut would need a projection.
+
+    Raises:
+        ValueError: If it would: the stage projects the shortcut of its first block only.
+    """
     if getattr(block, 'takes_shortcut', False) and in_channels != out_channels:
         raise ValueError(
             f'out_channels: {type(block).__name__} leaves its shortcut to the stage, which projects '
@@ -110,7 +114,7 @@ class Chain(OwnInit):
         norm_cfg (dict): Normalization of the projection. Default: ``dict(type='BN')``.
         aggregation (Callable | str | dict, optional): ``A``: :class:`ShallowSkips` (b),
             :class:`IDA` (c), :class:`AggregationTree` (d), or what is built and called like these.
-            Default: none (a).
+            Default: None (a).
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
@@ -138,7 +142,7 @@ class Chain(OwnInit):
     ):
         super().__init__()
         channels = block_channels(depth, out_channels, stride)
-        block = factory(block, 'block', BLOCKS)
+        block = layer_builder(block, 'block', BLOCKS)
         if aggregate_input and aggregation is None:
             raise ValueError('aggregate_input=True: without an aggregation there is no node to take it')
         self.aggregate_input = aggregate_input
@@ -152,9 +156,9 @@ class Chain(OwnInit):
         if aggregation is not None:
             joined = [in_channels, *channels] if aggregate_input else channels
             needs = ('in_channels', 'out_channels', 'node')
-            aggregation = factory(aggregation, 'aggregation', AGGREGATIONS, needs)
+            aggregation = layer_builder(aggregation, 'aggregation', AGGREGATIONS, needs)
             self.aggregation = aggregation(
-                in_channels=joined, out_channels=channels[-1], node=node_factory(node)
+                in_channels=joined, out_channels=channels[-1], node=node_builder(node)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -225,7 +229,7 @@ class ReentrantTree(OwnInit):
     ):
         super().__init__()
         channels = block_channels(depth, out_channels, stride)
-        block, node = factory(block, 'block', BLOCKS), node_factory(node)
+        block, node = layer_builder(block, 'block', BLOCKS), node_builder(node)
         self.depth = depth
         self.aggregate_input = aggregate_input
         self.pool = pooling(stride, dilation, first_dilation)

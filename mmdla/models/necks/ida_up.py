@@ -17,11 +17,11 @@ from ..layers import (
     BilinearUpsample,
     LearnedUpsample,
     SumNode,
+    as_tuple,
     check_selective,
     match_size,
-    node_factory,
+    node_builder,
     recompute,
-    sequence,
 )
 from ..layers.conv import PAPER_INIT, OwnInit, conv_norm_act, find_conv
 
@@ -80,8 +80,8 @@ class IDAUpStep(OwnInit, IDA):
 class IDAUp(BaseModule):
     r"""IDA-up: feature maps of several strides, aggregated at the shallowest one's stride.
 
-    Three variants. ``'nested'`` is the released code's: one IDA after another over growing suffixes of the
-    levels, deepest first, the widths shrinking to the shallowest level's. With levels
+    Three variants. ``'nested'`` is the released code's: one IDA after another over growing suffixes of
+    the levels, deepest first, the widths shrinking to the shallowest level's. With levels
     :math:`l_1 \dots l_n`, step :math:`i = 1 \dots n - 1` replaces the last :math:`i` of them by the
     partial aggregations of :math:`(l_{n-i}, \dots, l_n)`. ``'single'`` is the paper's text: every
     level is projected to 32 channels and upsampled, and one IDA merges them. ``'centernet'`` is the
@@ -148,15 +148,16 @@ class IDAUp(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(init_cfg or PAPER_INIT)
-        self.in_channels = channels = sequence('in_channels', in_channels)
+        self.in_channels = channels = as_tuple('in_channels', in_channels)
         if len(channels) < 2:
             raise ValueError(f'in_channels={channels}: aggregation needs two levels or more')
         if strides is None:
             strides = [2**i for i in range(len(channels))]
-        self.strides = self._check_strides(sequence('strides', strides), len(channels))
+        self.strides = self._check_strides(as_tuple('strides', strides), len(channels))
         if variant not in ('nested', 'single', 'centernet'):
             raise ValueError(
-                f"variant={variant!r}: must be 'nested' (released), 'single' (the text's) or 'centernet'"
+                f"variant={variant!r}: must be 'nested' (released), 'single' (the paper's) or "
+                "'centernet'"
             )
         if upsample not in ('deconv', 'bilinear'):
             raise ValueError(f"upsample={upsample!r}: must be 'deconv' or 'bilinear'")
@@ -176,7 +177,7 @@ class IDAUp(BaseModule):
         step = partial(
             IDAUpStep,
             project=self._project(variant, layers),
-            node=node_factory(
+            node=node_builder(
                 node,
                 default=SumNode if variant == 'centernet' else AggregationNode,
                 **layers,
