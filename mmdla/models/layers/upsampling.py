@@ -28,9 +28,9 @@ class LearnedUpsample(nn.ConvTranspose2d):
     .. math::
         y_c(p) = \sum_q w_c(p - f q + \lfloor f / 2 \rfloor)\, x_c(q)
 
-    The kernel :math:`w_c` is 2f wide; there is no bias. Outside the map it sees zeros, so the borders of
-    its output are darker than an interpolation's. For odd factors the convolution computes one row and
-    column more than ``f`` times the input, at the end; they are cut.
+    The kernel :math:`w_c` is 2f wide; there is no bias. Outside the map it sees zeros, so that the
+    borders of its output are darker than an interpolation's. For odd factors the convolution computes
+    one row and column more than ``f`` times the input, at the end; they are cut.
 
     Args:
         channels (int): Channels, each upsampled by its own kernel.
