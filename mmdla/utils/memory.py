@@ -1,4 +1,4 @@
-"""what training stores."""
+"""What training stores."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -185,7 +187,7 @@ class DLA(LevelBackbone):
         if output_stride not in (8, 16, 32):
             raise ValueError(f'output_stride={output_stride}: must be 8, 16 or 32')
 
-        convs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+        convs: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         layers = dict(convs, act_cfg=act_cfg)
         self.link_levels = self._check_link_levels(link_levels, stage)
         block = self._block(settings['block'], layers, dilated=output_stride < 32)
@@ -248,7 +250,7 @@ class DLA(LevelBackbone):
         return arch
 
     @staticmethod
-    def _check_link_levels(link_levels: bool | None, stage: Callable) -> bool:
+    def _check_link_levels(link_levels: bool | None, stage: partial) -> bool:
         has_nodes = stage.func is not Chain or 'aggregation' in stage.keywords
         if link_levels and not has_nodes:
             raise ValueError(

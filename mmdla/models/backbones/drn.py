@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from mmengine.model import Sequential
 from mmengine.registry import MODELS
@@ -22,7 +24,7 @@ B = dict(max_pooling=False)  # blocks in place of the pooling, levels 7 and 8
 C = B | dict(degridding_residual=False)  # no shortcuts in levels 7 and 8
 D = C | dict(plain=True)  # (released code) plain convolutions in levels 1, 2, 7 and 8
 
-RESNET = dict(basic=(64, 128, 256, 512), bottleneck=(256, 512, 1024, 2048))
+RESNET: dict[str, tuple[int, ...]] = dict(basic=(64, 128, 256, 512), bottleneck=(256, 512, 1024, 2048))
 
 
 def _arch(family: dict, block: str, *depths: int) -> dict:
@@ -172,7 +174,7 @@ class DRN(LevelBackbone):
         self.channels = channels
         self.dilation_scheme = dilation_scheme
 
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        layers: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         block = self._block(settings['block'], layers)
         first_group = 1 if pooled else 3  # the level that is ResNet's first group
         width = settings['stem']
@@ -239,7 +241,7 @@ class DRN(LevelBackbone):
         return settings
 
     @staticmethod
-    def _block(spec: str | dict | Callable, layers: dict) -> Callable:
+    def _block(spec: str | dict | Callable, layers: dict) -> partial:
         """What builds a block, from ``arch['block']``."""
         block = layer_builder(spec, "arch['block']", RESIDUAL_BLOCKS, BLOCK_ARGUMENTS, layers)
         if getattr(block.func, 'takes_shortcut', False):

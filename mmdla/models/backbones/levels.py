@@ -107,12 +107,13 @@ class LevelBackbone(BaseModule):
             raise TypeError(
                 f'with_cp={self.with_cp!r}: must be True, False, "norm", or a list or tuple of levels'
             )
-        if not all(type(i) is int and i in built for i in self.with_cp):
+        numbers = [i for i in self.with_cp if type(i) is int and i in built]
+        if len(numbers) != len(self.with_cp):
             raise ValueError(
                 f'with_cp={self.with_cp!r}: must be True, False, "norm", or levels from {built[0]} to '
                 f'{built[-1]}, the last that out_indices={self.out_indices} has built'
             )
-        return frozenset(self.with_cp)
+        return frozenset(numbers)
 
     @classmethod
     def _complete(cls, arch: str | dict, needed: Sequence[str], optional: dict) -> dict:

@@ -143,8 +143,8 @@ class AggregationTree(nn.Module):
         super().__init__()
         in_channels = as_tuple('in_channels', in_channels)
         # Inputs in each subtree, and inputs that the root takes beside them.
-        self.half = 2 ** len(in_channels).bit_length() // 4
-        self.given = len(in_channels) - 2 * self.half
+        self.half_size = 2 ** len(in_channels).bit_length() // 4
+        self.given = len(in_channels) - 2 * self.half_size
         if len(in_channels) == 1:
             self.given = 0
             self.out_channels = in_channels[0]
@@ -163,17 +163,19 @@ class AggregationTree(nn.Module):
 
     def _split(self, inputs: Sequence) -> tuple[Sequence, Sequence, Sequence]:
         """What the root takes beside the subtrees, and the shallow and the deep half."""
-        middle = self.given + self.half
+        middle = self.given + self.half_size
         return inputs[: self.given], inputs[self.given : middle], inputs[middle:]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Aggregate feature maps of one size, shallowest first."""
-        check_number(inputs, self.given + max(1, 2 * self.half))
-        if self.half == 0:
+        check_number(inputs, self.given + max(1, 2 * self.half_size))
+        if self.half_size == 0:
             return inputs[0]
         given, shallow, deep = self._split(inputs)
         return self.root(self.tree2(deep), self.tree1(shallow), *given)
 
 
 # Short names, for configs.
-AGGREGATIONS = dict(shallow=ShallowSkips, ida=IDA, tree=AggregationTree)
+AGGREGATIONS: dict[str, Callable[..., nn.Module]] = dict(
+    shallow=ShallowSkips, ida=IDA, tree=AggregationTree
+)

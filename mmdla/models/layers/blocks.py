@@ -23,6 +23,8 @@ them or takes ``**kwargs``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
@@ -278,13 +280,16 @@ class Res2NetBlock(nn.Module):
         return F.conv2d(x, kernel, padding=d, dilation=d, groups=x.shape[1])
 
 
-class _OwnShortcut:
+class _OwnShortcut(nn.Module):
     r"""A block of DLA that owns its shortcut, as ResNet's do: :math:`y = \sigma(F(x) + W_s x)`.
 
     :math:`F` is the block's branch; :math:`W_s` is the identity where shapes are equal.
     """
 
     takes_shortcut = False
+    # Of the block that is the other base class.
+    branch: Callable[[Tensor], Tensor]
+    act: nn.Module
 
     def __init__(
         self,
@@ -298,14 +303,22 @@ class _OwnShortcut:
         norm_cfg: dict = NORM_CFG,
         act_cfg: dict = ACT_CFG,
     ):
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         super().__init__(
-            in_channels, out_channels, stride, dilation, first_dilation, act_cfg=act_cfg, **layers
+            in_channels,
+            out_channels,
+            stride,
+            dilation,
+            first_dilation,
+            conv_cfg=conv_cfg,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
         )
         self.residual = residual
         self.downsample = None
         if residual and (stride > 1 or in_channels != out_channels):
-            self.downsample = conv_norm(in_channels, out_channels, 1, stride, **layers)
+            self.downsample = conv_norm(
+                in_channels, out_channels, 1, stride, conv_cfg=conv_cfg, norm_cfg=norm_cfg
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.branch(x)
@@ -315,7 +328,7 @@ class _OwnShortcut:
 
 
 @MODELS.register_module('DRNBasicBlock')
-class ResidualBasicBlock(_OwnShortcut, BasicBlock):
+class ResidualBasicBlock(_OwnShortcut, BasicBlock):  # type: ignore[misc]
     r"""Two 3x3 convolutions and their own shortcut, :math:`y = \sigma(W_2 \sigma(W_1 x) + W_s x)`.
 
     :math:`W_s` is a 1x1 convolution where stride or width change, and the identity elsewhere.
@@ -337,7 +350,7 @@ class ResidualBasicBlock(_OwnShortcut, BasicBlock):
 
 
 @MODELS.register_module('DRNBottleneck')
-class ResidualBottleneck(_OwnShortcut, Bottleneck):
+class ResidualBottleneck(_OwnShortcut, Bottleneck):  # type: ignore[misc]
     r"""1x1, 3x3 and 1x1 convolution and their own shortcut.
 
     :math:`y = \sigma(W_3 \sigma(W_2 \sigma(W_1 x)) + W_s x)`; the 3x3 convolution has a quarter of

@@ -17,7 +17,7 @@ def layer_builder(
     named: Mapping[str, Callable] = {},
     needs: Sequence[str] = (),
     offers: Mapping[str, Any] = {},
-) -> Callable:
+) -> partial:
     """Turn what a config says of a layer into a callable that builds it.
 
     Args:
@@ -30,7 +30,7 @@ def layer_builder(
             with ``**kwargs``, and ``spec`` does not set them. Default: none.
 
     Returns:
-        Callable: Takes the arguments in ``needs``, returns the layer.
+        partial: Takes the arguments in ``needs``, returns the layer.
 
     Raises:
         TypeError: If ``spec`` is none of the three.

@@ -55,10 +55,11 @@ class OwnInit(nn.Module):
 
 def _init_own(module: nn.Module) -> None:
     for child in module.children():
-        if not hasattr(child, 'init_weights'):
+        init_weights = getattr(child, 'init_weights', None)
+        if init_weights is None:
             _init_own(child)
         elif not getattr(child, 'is_init', False):
-            child.init_weights()
+            init_weights()
 
 
 def conv(

@@ -7,6 +7,7 @@ position of the deepest input, and called with the feature maps, which have one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -188,7 +189,7 @@ def node_builder(
     residual: bool = False,
     default: Callable[..., nn.Module] = AggregationNode,
     **offers,
-) -> Callable[..., nn.Module]:
+) -> partial:
     """Turn what a config says of a node into a callable that builds it.
 
     Args:
@@ -199,7 +200,7 @@ def node_builder(
         **offers: Arguments that the node gets if it names them and ``spec`` does not set them.
 
     Returns:
-        Callable: Builds a node from ``in_channels``, ``out_channels`` and ``deepest``.
+        partial: Builds a node from ``in_channels``, ``out_channels`` and ``deepest``.
 
     Raises:
         TypeError: See :func:`layer_builder`.

@@ -46,6 +46,8 @@ class CeilMaxPool2d(nn.MaxPool2d):
         stride (int): :math:`s`, the stride of the windows and their size.
     """
 
+    stride: int
+
     def __init__(self, stride: int):
         super().__init__(stride, stride, ceil_mode=True)
 
@@ -68,6 +70,6 @@ def pooling(stride: int, dilation: int = 1, first_dilation: int | None = None) -
     """
     if stride > 1:
         return CeilMaxPool2d(stride)
-    if strided(stride, dilation, first_dilation):
+    if first_dilation is not None and strided(stride, dilation, first_dilation):
         return DenseMaxPool2d(first_dilation)
     return nn.Identity()

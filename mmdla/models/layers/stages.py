@@ -32,8 +32,9 @@ def block_channels(depth: int, out_channels: int | Sequence[int], stride: int) -
     if stride not in (1, 2):
         raise ValueError(f'stride={stride}: a stage has stride 1 or 2')
     blocks = 2**depth
-    channels = [out_channels] * blocks
-    if not isinstance(out_channels, int):
+    if isinstance(out_channels, int):
+        channels = [out_channels] * blocks
+    else:
         channels = list(as_tuple('out_channels', out_channels))
     if len(channels) != blocks or not all(isinstance(c, int) and c > 0 for c in channels):
         raise ValueError(
@@ -52,7 +53,9 @@ def build_block(
     first_dilation: int | None = None,
 ) -> nn.Module:
     """Build a block, see ``blocks.py``; it gets the arguments of dilation only where there is one."""
-    args = dict(in_channels=in_channels, out_channels=out_channels, stride=stride)
+    args: dict[str, int | None] = dict(
+        in_channels=in_channels, out_channels=out_channels, stride=stride
+    )
     if dilation > 1 or strided(1, dilation, first_dilation):
         args.update(dilation=dilation, first_dilation=first_dilation)
     return block(**args)
@@ -288,7 +291,7 @@ class ReentrantTree(OwnInit):
         """
         if pooled is None and self.needs_pooled:
             pooled = self.pool(x)
-        if self.aggregate_input:
+        if self.aggregate_input and pooled is not None:
             extra = (*extra, pooled)
         if self.depth > 1:
             x1 = self.tree1(x, pooled=pooled)
@@ -349,7 +352,7 @@ class HDA(ReentrantTree):
 
 
 # What builds the stage of each form of Figure 2.
-FORMS = dict(
+FORMS: dict[str, Callable[..., nn.Module]] = dict(
     none=Chain,
     **{name: partial(Chain, aggregation=joins) for name, joins in AGGREGATIONS.items()},
     reentrant=ReentrantTree,

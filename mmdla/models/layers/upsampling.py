@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
@@ -55,7 +57,7 @@ class LearnedUpsample(nn.ConvTranspose2d):
         with torch.no_grad():
             self.weight.copy_(bilinear_kernel(self.factor).expand_as(self.weight))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         y = super().forward(x)
         if self.factor % 2:
             y = y[..., : self.factor * x.shape[2], : self.factor * x.shape[3]]
@@ -95,6 +97,8 @@ class FrozenUpsample(nn.Module):
     Source: released ``drn``'s ``segment.py`` and ``dla``'s ``dla_up.py``, ``up``.
     """
 
+    kernel: Tensor
+
     def __init__(self, factor: int):
         super().__init__()
         self.factor = factor
@@ -110,7 +114,7 @@ class FrozenUpsample(nn.Module):
         return f'factor={self.factor}'
 
 
-def match_size(x: Tensor, size: tuple[int, int], slack: int) -> Tensor:
+def match_size(x: Tensor, size: Sequence[int], slack: int) -> Tensor:
     """Crop or pad an upsampled map to the size of the skip connection that it joins.
 
     A level of stride f is ``ceil(H / f)`` high (or ``floor``, in some backbones), so ``f`` times its
@@ -119,7 +123,7 @@ def match_size(x: Tensor, size: tuple[int, int], slack: int) -> Tensor:
 
     Args:
         x (Tensor): Upsampled map, (N, C, H, W).
-        size (tuple[int, int]): Height and width wanted.
+        size (Sequence[int]): Height and width wanted.
         slack (int): Difference, in pixels, that rounding explains.
 
     Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -59,14 +60,14 @@ class IDAUpStep(OwnInit, IDA):
         self.factors = tuple(factors)
         for i, (channels, factor) in enumerate(zip(in_channels, factors)):
             wanted = channels != out_channels or (project_equal and i > 0)
-            up = nn.Identity()
+            up: nn.Module = nn.Identity()
             if factor > 1:
                 learned = upsample == 'deconv'
                 up = LearnedUpsample(out_channels, factor) if learned else BilinearUpsample(factor)
             self.add_module(f'proj_{i}', project(channels, out_channels) if wanted else nn.Identity())
             self.add_module(f'up_{i}', up)
 
-    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:  # type: ignore[override]
         """The partial aggregations, of which the last is the whole one."""
         size = inputs[0].shape[2:]
         merged = []
@@ -173,7 +174,7 @@ class IDAUp(BaseModule):
         find_conv(conv_cfg)
         self.variant = variant
         self.with_cp = with_cp
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        layers: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         step = partial(
             IDAUpStep,
             project=self._project(variant, layers),
@@ -237,7 +238,7 @@ class IDAUp(BaseModule):
         if self.variant == 'single':
             return (self._run(self.ida_0, list(inputs))[-1],)
         levels = list(inputs)
-        ends = []
+        ends: list[Tensor] = []
         for i in range(len(levels) - 1):
             first = len(levels) - 2 - i
             # The first output is the level itself; the others take the deeper levels' places.
