@@ -5,7 +5,7 @@ model = dict(
         arch=dict(
             _delete_=True,
             block=dict(type='mmdla.InvertedResidual', expand_ratio=4),
-            depths=(1, 1, 1, 2, 2, 1),
+            tree_depths=(1, 2, 2, 1),
             channels=(16, 32, 64, 128, 192, 256),
         ),
         act_cfg=dict(type='ReLU6'),

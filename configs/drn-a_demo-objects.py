@@ -10,7 +10,7 @@ model = dict(
             stem=24,
             max_pooling=True,
         ),
-        first_dilation='paper',  # as released a group of one block is not dilated at all
+        dilation_scheme='paper',  # as released a group of one block is not dilated at all
         out_indices=(4,),
     )
 )

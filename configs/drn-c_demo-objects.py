@@ -13,7 +13,7 @@ model = dict(
             block='basic',
             depths=(1, 1, 1, 1, 1, 1, 1, 1),
             channels=(8, 16, 24, 32, 48, 64, 64, 64),
-            residual=False,
+            degridding_residual=False,
         )
     ),
     neck=None,

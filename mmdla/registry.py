@@ -70,7 +70,7 @@ EXTENSIONS = {
 USERS = {
     'mmpretrain': {
         'MODELS': {
-            'mmdla.models.blocks': [
+            'mmdla.models.layers.mmpretrain_blocks': [
                 'ResNetBasicBlock',
                 'ResNetBottleneck',
                 'ResNeXtBottleneck',

@@ -1,4 +1,4 @@
-"""What training keeps in memory."""
+"""What training stores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 
 class _Storages(TorchDispatchMode):
-    """The storages of what is computed within it, as long as they live, but for those given."""
+    """Tracks the storages of tensors computed within it, except for those given."""
 
     def __init__(self, but: list[Tensor]):
         super().__init__()
@@ -34,7 +34,7 @@ class _Storages(TorchDispatchMode):
         return out
 
     def alive(self) -> int:
-        """Bytes of the storages that are still there."""
+        """Bytes of the storages that still exist."""
         self.seen = {key: (ref, n) for key, (ref, n) in self.seen.items() if not ref.expired()}
         return sum(n for _, n in self.seen.values())
 
@@ -44,9 +44,9 @@ def _outputs(out) -> list[Tensor]:
 
 
 def saved_bytes(model: nn.Module, x: Tensor | list[Tensor]) -> int:
-    """Bytes that are kept for backward, each storage once, without parameters and buffers.
+    """Bytes that training stores for backward, each storage once, without parameters and buffers.
 
-    What lives on after a forward pass when its output is gone but for the graph.
+    These are the storages that exist after a forward pass when only the graph is left of its output.
 
     Args:
         model (nn.Module): Put into training mode.
@@ -64,9 +64,9 @@ def saved_bytes(model: nn.Module, x: Tensor | list[Tensor]) -> int:
 
 
 def peak_bytes(model: nn.Module, x: Tensor) -> int:
-    """Most bytes that are there at once in a training step, without parameters and buffers.
+    """Most bytes that exist at once in a training step, without parameters and buffers.
 
-    Tensors only, not what a library takes for its computations; gradients of parameters included.
+    Counts tensors, gradients of parameters among them, not the workspaces of a library.
 
     Args:
         model (nn.Module): Put into training mode; its gradients are left as they were.

@@ -44,7 +44,7 @@ def test_scores_are_averaged(tmp_path):
         tmp_path / 'image.png'
     )
     cfg.model.backbone.arch = dict(
-        block='basic', depths=(1,) * 8, channels=(2,) * 8, residual=False, plain=True
+        block='basic', depths=(1,) * 8, channels=(2,) * 8, degridding_residual=False, plain=True
     )
     cfg.model.head.in_channels = 2
     model = MODELS.build(dict(cfg.tta_model, module=cfg.model)).eval()

@@ -17,7 +17,7 @@ from mmdla.deploy.upsampling import PhaseUpsample
 from mmdla.models import DLA, DRN, IDAUp
 from mmdla.models.layers import LearnedUpsample
 
-SMALL = dict(block='basic', depths=(1, 1, 1, 2, 1, 1), channels=(4, 8, 8, 16, 16, 16))
+SMALL = dict(block='basic', tree_depths=(1, 2, 1, 1), channels=(4, 8, 8, 16, 16, 16))
 SMALL_DRN = dict(block='basic', depths=(1,) * 8, channels=(4, 4, 8, 8, 8, 8, 8, 8), plain=True)
 SIZES = [(64, 96), (65, 97), (71, 50)]
 
@@ -71,8 +71,8 @@ def linear(upsample: str) -> dict:
 
 SEGMENTORS = {
     'nested': dict(head={}),
-    'single': dict(head=dict(form='single')),
-    'centernet': dict(head=dict(form='centernet')),
+    'single': dict(head=dict(variant='single')),
+    'centernet': dict(head=dict(variant='centernet')),
     'bilinear': dict(head=dict(upsample='bilinear')),
     'linear': linear('bilinear'),
     'linear-deconv': linear('deconv'),

@@ -21,7 +21,9 @@ BOTH = pytest.mark.parametrize('deformable', [False, pytest.param(True, marks=ne
 
 
 def neck(deformable: bool, **kwargs) -> IDAUp:
-    return IDAUp([64, 128, 256, 512], form='centernet', conv_cfg=DCN if deformable else None, **kwargs)
+    return IDAUp(
+        [64, 128, 256, 512], variant='centernet', conv_cfg=DCN if deformable else None, **kwargs
+    )
 
 
 @pytest.fixture

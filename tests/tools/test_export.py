@@ -27,7 +27,7 @@ from mmdla.checkpoints import CheckpointError, load_model
 from mmdla.deploy.exporting import ExportError, Graph, export, load, task_of
 from mmdla.engine.config import build_model
 from mmdla.models import DLA, DRN
-from mmdla.models.layers import aggregation, upsampling
+from mmdla.models.layers import pooling, upsampling
 from mmdla.utils.predictions import boundary_probability
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ CLS_PREPROCESSOR = dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=True, **PR
 # Three levels of which the second is a tree of trees.
 SMALL_DLA = dict(
     type='mmdla.DLA',
-    arch=dict(block='basic', depths=(1, 1, 1, 2, 1, 1), channels=(4, 4, 8, 8, 8, 8)),
+    arch=dict(block='basic', tree_depths=(1, 2, 1, 1), channels=(4, 4, 8, 8, 8, 8)),
     out_indices=(1, 2, 3),
 )
 SMALL_DRN = dict(
@@ -81,7 +81,7 @@ SETTINGS = dict(
     class_maps=classifier(SMALL_DLA | dict(out_indices=(3,)), 8, maps=True),
     ida_up=segmentor(SMALL_DLA, IDA_UP),
     ida_up_bilinear=segmentor(
-        SMALL_DLA, IDA_UP | dict(form='single', upsample='bilinear', align_corners=True)
+        SMALL_DLA, IDA_UP | dict(variant='single', upsample='bilinear', align_corners=True)
     ),
     ida_up_one_output=segmentor(SMALL_DLA, IDA_UP | dict(num_classes=2, out_channels=1)),
     linear_bilinear=segmentor(SMALL_DRN, linear('bilinear')),
@@ -199,7 +199,7 @@ def test_every_form_and_dilation(aggregation, output_stride, format, tmp_path):
 def test_without_branches_the_same(monkeypatch):
     """What is traced in place of code that looks at sizes gives the same bits."""
     forms = {
-        'pooled': lambda x: aggregation.pooling(2)(x),
+        'pooled': lambda x: pooling.pooling(2)(x),
         'smaller': lambda x: upsampling.match_size(x, (x.shape[2] - 1, x.shape[3] - 3), 3),
         'larger': lambda x: upsampling.match_size(x, (x.shape[2] + 3, x.shape[3] + 1), 3),
         'both': lambda x: upsampling.match_size(x, (x.shape[2] - 1, x.shape[3] + 2), 3),
@@ -209,7 +209,7 @@ def test_without_branches_the_same(monkeypatch):
         x = torch.randn(2, 3, *size) - 3  # all negative, almost: a padding of zeros would show
         wanted = {name: form(x) for name, form in forms.items()}
         with monkeypatch.context() as patch:
-            for module in (aggregation, upsampling):
+            for module in (pooling, upsampling):
                 patch.setattr(module, 'exporting', lambda: True)
             for name, form in forms.items():
                 assert torch.equal(form(x), wanted[name]), (name, size)

@@ -26,7 +26,9 @@ WIDTHS = (8, 8, 8, 16, 32, 64, 64, 64)
 ARCHS = {
     'A': dict(block='basic', depths=(1, 1, 2, 2), channels=(8, 16, 32, 64), stem=8, max_pooling=True),
     'B': dict(block='basic', depths=(1, 1, 1, 1, 2, 2, 1, 1), channels=WIDTHS),
-    'C': dict(block='basic', depths=(1, 1, 1, 1, 2, 2, 1, 1), channels=WIDTHS, residual=False),
+    'C': dict(
+        block='basic', depths=(1, 1, 1, 1, 2, 2, 1, 1), channels=WIDTHS, degridding_residual=False
+    ),
 }
 
 
@@ -113,7 +115,7 @@ def test_maps_of_a_level():
 def drn(family: str, seed: int = 0, **kwargs) -> DRN:
     arch = ARCHS[family]
     torch.manual_seed(seed)
-    settings = dict(out_indices=(len(arch['depths']),), first_dilation='paper')
+    settings = dict(out_indices=(len(arch['depths']),), dilation_scheme='paper')
     model = DRN(arch, **settings | kwargs)
     model.init_weights()
     return model.eval()
@@ -132,7 +134,7 @@ def test_which_levels_are_dilated():
 
 def test_an_impulse_stays_on_its_lattice():
     """Through convolutions with dilation 2 or 4 a cell reaches every second one."""
-    model = drn('B', first_dilation='released')
+    model = drn('B', dilation_scheme='released')
     maps = impulse_maps(model, torch.zeros(1, 3, 320, 320), dilated=True)
     assert list(maps) == [5, 6, 7, 8]
     assert maps[5].shape == (32, 40, 40)
@@ -209,7 +211,7 @@ def test_the_tool_draws_trained_and_random_networks(run_tool, trained, tmp_path)
     assert list(found)[1:] == [(i, n) for i in inputs for n in ('DRN-A-18', 'Small')]
     small = [float(cell) for cell in found[inputs[0], 'Small'][2:]]
     # The config's first dilations are the released ones.
-    maps = impulse_maps(drn('C', first_dilation='released'), torch.zeros(1, 3, 136, 136), dilated=True)
+    maps = impulse_maps(drn('C', dilation_scheme='released'), torch.zeros(1, 3, 136, 136), dilated=True)
     wanted = [gridding_energy(mean_map(y), 4) for y in maps.values()]
     # The blank image is the mean, whatever the preprocessor.
     assert small == pytest.approx(wanted, abs=6e-4)
@@ -249,7 +251,7 @@ def test_the_tool_refuses_what_it_cannot_draw(run_tool, trained, tmp_path):
     assert 'as layer8.0.conv1.weight; it must be of this network' in said
     flat = tmp_path / 'flat.py'
     flat.write_text(
-        f"_base_ = ['{config}']\nmodel = dict(backbone=dict(output_stride=32, first_dilation='paper'))\n"
+        f"_base_ = ['{config}']\nmodel = dict(backbone=dict(output_stride=32, dilation_scheme='paper'))\n"
     )
     said = refused(out, '--model', 'x', flat, checkpoint)
     assert 'x: DRN: no level of it is dilated; with output_stride=8 they are' in said

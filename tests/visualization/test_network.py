@@ -35,7 +35,7 @@ def hda_edges(depth: int, aggregates_input: bool) -> int:
 def test_counts_are_the_papers_and_the_modules(arch):
     model = DLA(arch)
     graph = trace(model)
-    depths = model.arch['depths'][2:]
+    depths = model.arch['tree_depths']
     blocks, nodes = of_kind(graph, 'block'), of_kind(graph, 'node')
     assert len(blocks) == sum(2**d for d in depths)
     assert len(nodes) == sum(2 ** (d - 1) for d in depths)

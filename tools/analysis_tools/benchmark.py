@@ -8,17 +8,17 @@ one's, 1.10 meaning 1.10 times as fast, with the range of its middle half.
 
 - Classification: the networks of --archs with their classifiers. The reference is timm's, as it is.
 - Segmentation: DLA-34 with IDA-up at stride 2 and 19 classes, to the label map of the image's size in
-  inference. The reference is this project's with everything off, which computes what the released code
-  does (but for its dead projections) and then mmseg's predict does. Beside it, with one head of mmseg's
+  inference. The reference is this project's by default, which computes what the released code does (but
+  for its dead projections) and then mmseg's predict does. Beside it, with one head of mmseg's
   (FCNHead), timm's backbone by way of TIMMBackbone and ours.
 
-"everything off" keeps for backward all that autograd keeps by itself. Weights are random. Prints a
-table; --out writes table.md, figures.json and plot.png to a new folder.
+Weights are random. Prints a table; --out writes table.md, figures.json and plot.png to a new folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 from collections.abc import Callable
@@ -36,7 +36,6 @@ from mmdla.deploy import optimize
 from mmdla.engine.config import build_model
 from mmdla.engine.platform import device_name
 from mmdla.models import DLA
-from mmdla.models.layers import keep_all
 from mmdla.utils.timing import in_turn, inference, ratio, training_step
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -54,9 +53,9 @@ Run = Callable[[], object]
 class Classifier(nn.Module):
     """DLA with the released classifier: average pooling and a linear layer."""
 
-    def __init__(self, arch: str):
+    def __init__(self, arch: str, with_cp: bool | str = False):
         super().__init__()
-        self.backbone = DLA(arch, out_indices=(5,))
+        self.backbone = DLA(arch, out_indices=(5,), with_cp=with_cp)
         self.backbone.init_weights()
         self.fc = nn.Linear(self.backbone.channels[-1], 1000)
 
@@ -67,16 +66,6 @@ class Classifier(nn.Module):
 def last(model: nn.Module) -> nn.Module:
     """Channels-last."""
     return model.to(memory_format=torch.channels_last)
-
-
-def off(run: Run) -> Run:
-    """With every map kept for backward, as autograd does by itself."""
-
-    def call() -> object:
-        with keep_all():
-            return run()
-
-    return call
 
 
 def mixed(run: Run) -> Run:
@@ -114,15 +103,15 @@ def classification(arch: str, work: str, x: Tensor) -> dict[str, Run]:
     def theirs() -> nn.Module:
         return timm.create_model(f'dla{arch}').to(DEVICE)
 
-    def ours() -> nn.Module:
-        return Classifier(arch).to(DEVICE)
+    def ours(**kwargs) -> nn.Module:
+        return Classifier(arch, **kwargs).to(DEVICE)
 
     if work == 'training':
         return {
             'timm': training_step(theirs(), x),
             'timm, channels-last, compiled': training_step(torch.compile(last(theirs())), x),
-            'mmdla, everything off': off(training_step(ours(), x)),
             'mmdla': training_step(ours(), x),
+            "mmdla, with_cp='norm'": training_step(ours(with_cp='norm'), x),
             'mmdla, channels-last': training_step(last(ours()), x),
             'mmdla, channels-last, compiled': training_step(torch.compile(last(ours())), x),
             'timm, channels-last, bfloat16': mixed(training_step(last(theirs()), x)),
@@ -168,7 +157,7 @@ def labels(model: nn.Module, x: Tensor) -> Run:
 def segmentation(name: str, work: str, x: Tensor) -> dict[str, Run]:
     """What is timed for a segmentor: by name, the reference first."""
     cfg, beside = segmentors()
-    first = 'everything off'
+    first = 'mmdla'
     theirs = build_model(cfg).to(DEVICE)
     if name == 'FCNHead':
         first = 'TIMMBackbone'
@@ -179,11 +168,19 @@ def segmentation(name: str, work: str, x: Tensor) -> dict[str, Run]:
     def ours() -> nn.Module:
         return build_model(cfg).to(DEVICE)
 
+    def recomputing() -> nn.Module:
+        lean = copy.deepcopy(cfg)
+        for part in (lean.model.backbone, lean.model.decode_head):
+            if part.type != 'FCNHead':
+                part.with_cp = 'norm'
+        return build_model(lean).to(DEVICE)
+
     if work == 'training':
-        reference = training_step(theirs, x)
-        return {
-            first: reference if name == 'FCNHead' else off(reference),
-            'mmdla': training_step(ours(), x),
+        runs = {first: training_step(theirs, x)}
+        if name == 'FCNHead':
+            runs['mmdla'] = training_step(ours(), x)
+        return runs | {
+            "mmdla, with_cp='norm'": training_step(recomputing(), x),
             'mmdla, channels-last': training_step(last(ours()), x),
             'mmdla, channels-last, compiled': training_step(torch.compile(last(ours())), x),
             'mmdla, channels-last, bfloat16': mixed(training_step(last(ours()), x)),

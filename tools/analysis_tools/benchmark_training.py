@@ -9,7 +9,7 @@ half over the rounds. Saved is what is kept for backward, peak the most that is 
 tensors without parameters and buffers, the peak with gradients, and neither is known of a compiled
 model.
 
-Options: kept (every map kept for backward, as autograd does by itself), default, with_cp,
+Options: default, norm (with_cp='norm' in backbone, neck and head), with_cp (with_cp=True),
 channels-last, compile, amp, all (the last three).
 """
 
@@ -30,12 +30,11 @@ from torch import nn
 import mmdla  # noqa: F401
 from mmdla.engine.config import add_cfg_options, build_model, read_config
 from mmdla.engine.platform import device_name
-from mmdla.models.layers import keep_all
 from mmdla.utils.complexity import blank_images
 from mmdla.utils.memory import peak_bytes, saved_bytes
 from mmdla.utils.timing import in_turn, ratio, training_step
 
-OPTIONS = ('kept', 'default', 'with_cp', 'channels-last', 'compile', 'amp', 'all')
+OPTIONS = ('default', 'norm', 'with_cp', 'channels-last', 'compile', 'amp', 'all')
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 MIB = 2**20
 
@@ -43,13 +42,13 @@ MIB = 2**20
 def build(cfg: Config, option: str) -> nn.Module:
     """The model with an option."""
     cfg = copy.deepcopy(cfg)
-    if option == 'with_cp':
+    if option in ('norm', 'with_cp'):
         for name in ('backbone', 'neck', 'decode_head'):
             part = cfg.model.get(name)
             if part is not None and part.type.removeprefix('mmdla.') in (
                 *('DLA', 'DRN', 'IDAUp', 'IDAUpHead', 'BoundaryHead'),
             ):
-                part.with_cp = True
+                part.with_cp = 'norm' if option == 'norm' else True
     model = build_model(cfg).to(DEVICE)
     return model.to(memory_format=torch.channels_last) if option in ('channels-last', 'all') else model
 
@@ -59,8 +58,6 @@ def within(option: str, run: Callable) -> Callable:
 
     def call():
         with ExitStack() as stack:
-            if option == 'kept':
-                stack.enter_context(keep_all())
             if option in ('amp', 'all'):
                 kind = torch.bfloat16 if DEVICE == 'cpu' else torch.float16
                 stack.enter_context(torch.autocast(DEVICE, dtype=kind))
@@ -74,7 +71,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='path of the config')
-    parser.add_argument('--options', nargs='+', default=['kept', 'default'], choices=OPTIONS)
+    parser.add_argument('--options', nargs='+', default=['default', 'norm'], choices=OPTIONS)
     parser.add_argument('--shape', type=int, nargs=2, default=[512, 1024], help='image (512 1024)')
     parser.add_argument('--batch', type=int, default=1, help='(1)')
     parser.add_argument('--rounds', type=int, default=9, help='(9)')

@@ -192,7 +192,7 @@ def random_network(name: str, image: np.ndarray, args: argparse.Namespace) -> Ne
         backbone = DLA(name[3:], output_stride=8, out_indices=(5,))
     else:
         last = len(DRN.arch_settings[name]['depths'])
-        backbone = DRN(name, out_indices=(last,), first_dilation=args.first_dilation)
+        backbone = DRN(name, out_indices=(last,), dilation_scheme=args.first_dilation)
     rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1).float()
     rgb = (rgb - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     seeds = list(range(args.seed, args.seed + args.seeds))

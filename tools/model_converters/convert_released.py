@@ -114,10 +114,10 @@ def feat_channels(converted: Converted) -> int:
 
 
 def centernet_shapes(converted: Converted, network: DLA) -> dict[str, tuple[int, ...]]:
-    """What ``IDAUp(form='centernet')`` and mmdet's CenterNetHead have, without needing mmdet."""
+    """What ``IDAUp(variant='centernet')`` and mmdet's CenterNetHead have, without needing mmdet."""
     channels = network.channels[int(math.log2(converted.down_ratio)) :]
     with torch.device('meta'):
-        neck = IDAUp(channels, form='centernet')
+        neck = IDAUp(channels, variant='centernet')
     wanted = {f'neck.{k}': v for k, v in shapes_of(neck.state_dict()).items()}
     if is_deformable(converted):
         # DCNv2 has beside its weight the convolution that finds 2 x 9 offsets and 9 weights.
@@ -143,7 +143,7 @@ def describe_centernet(converted: Converted, network: DLA, arch: str) -> str:
     conv_cfg = ", conv_cfg=dict(type='DCNv2', deform_groups=1)" if deformable else ''
     loads = (
         f'a detector of mmdet with the backbone DLA(arch={arch!r}, out_indices='
-        f"{tuple(range(first, 6))}) and the neck IDAUp(in_channels={channels}, form='centernet'"
+        f"{tuple(range(first, 6))}) and the neck IDAUp(in_channels={channels}, variant='centernet'"
         f'{conv_cfg})'
     )
     if converted.num_classes is None:

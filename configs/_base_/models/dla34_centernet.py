@@ -15,7 +15,7 @@ model = dict(
         arch='34',
         init_cfg=None if weights == 'none' else dict(type='Pretrained', checkpoint=weights),
     ),
-    neck=dict(type='mmdla.IDAUp', in_channels=[64, 128, 256, 512], form='centernet'),
+    neck=dict(type='mmdla.IDAUp', in_channels=[64, 128, 256, 512], variant='centernet'),
     bbox_head=dict(type='CenterNetHead', in_channels=64, feat_channels=256, num_classes=80),
     test_cfg=dict(topk=100, local_maximum_kernel=3),
 )

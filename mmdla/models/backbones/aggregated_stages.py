@@ -10,7 +10,7 @@ from mmengine.model import BaseModule, Sequential
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers import FORMS, PooledNode, factory, node_factory, sequence
+from ..layers import FORMS, PooledNode, as_tuple, layer_builder, node_builder
 
 
 @MODELS.register_module()
@@ -62,7 +62,7 @@ class AggregatedStages(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(init_cfg)
-        stages, channels = sequence('stages', stages), sequence('channels', channels)
+        stages, channels = as_tuple('stages', stages), as_tuple('channels', channels)
         depth = len(stages).bit_length() - 1
         if depth < 1 or len(stages) != 2**depth:
             raise ValueError(f'stages: {len(stages)} of them; must be 2, 4, 8, ...')
@@ -71,8 +71,8 @@ class AggregatedStages(BaseModule):
                 f'channels={list(channels)}: must be {len(stages)}, one for each of stages'
             )
         self.stem = _built(stem) if stem is not None else nn.Identity()
-        node = node_factory(node, norm_cfg=norm_cfg, act_cfg=act_cfg)
-        stage = factory(aggregation, 'aggregation', FORMS, needs=['depth', 'block', 'node'])
+        node = node_builder(node, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        stage = layer_builder(aggregation, 'aggregation', FORMS, needs=['depth', 'block', 'node'])
         remaining = iter(stages)
         self.stages = stage(
             depth=depth,

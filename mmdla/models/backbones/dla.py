@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers import BLOCKS, FORMS, HDA, Chain, factory, node_factory, sequence
+from ..layers import BLOCKS, FORMS, HDA, Chain, as_tuple, layer_builder, node_builder
 from ..layers.conv import conv_level, conv_norm_act, find_conv
-from .levels import LevelBackbone
+from .levels import LevelBackbone, rename_keys
 
 STAGE_ARGUMENTS = [
     'depth',
@@ -51,10 +53,11 @@ class DLA(LevelBackbone):
             - ``block`` (str | dict | Callable): ``'basic'``, ``'bottleneck'``, ``'split'``,
               ``'res2net'``; or the name in a registry of any other block; or a dict of such a
               ``type`` and further arguments; or what builds a block (see ``layers/blocks.py``);
-            - ``depths`` (Sequence[int]): convolutions in levels 0 and 1; levels 2-5 have
-              ``2 ** depth`` blocks;
+            - ``tree_depths`` (Sequence[int]): depths of the trees of levels 2-5; a tree of depth ``n``
+              has ``2 ** n`` blocks;
             - ``channels`` (Sequence[int]): channels of levels 0-5;
-            - ``residual`` (bool): residual nodes. Default: False.
+            - ``num_convs`` (Sequence[int]): convolutions in levels 0 and 1. Default: ``(1, 1)``;
+            - ``residual_nodes`` (bool): aggregation nodes add their deepest input. Default: False.
 
             Default: ``'34'``.
         in_channels (int): Channels of the image. Default: 3.
@@ -77,14 +80,17 @@ class DLA(LevelBackbone):
         node (dict | str | Callable): The nodes: further arguments of
             :class:`~mmdla.models.layers.AggregationNode`, such as ``dict(kernel_size=3, bias=True)``,
             or with a ``type`` the registry entry of another; or its name, or what builds one (see
-            ``layers/aggregation.py``). Default: ``{}``, 1x1 without bias, as released.
+            ``layers/nodes.py``). Default: ``{}``, 1x1 without bias, as released.
         frozen_stages (int): Levels 0 to ``frozen_stages``, and the 7x7 convolution before them, take
             no gradient and keep their batch-norm statistics. Default: -1, none.
         norm_eval (bool): Keep all batch norms in evaluation mode while training. Default: False.
-        with_cp (bool | Sequence[int]): Keep each level's input only and recompute the rest in backward:
-            a third more time for a fraction of the memory, the same result. Or the numbers of the
-            levels to do this with: the shallow ones have the largest maps. With level 0 goes
-            the 7x7 convolution before it. Default: False.
+        with_cp (bool | str | Sequence[int]): What backward recomputes instead of training storing it;
+            results do not change. True: each level, of which only the input is stored; this takes a
+            third more time for a fraction of the memory. The numbers of levels: these only; the shallow
+            ones have the largest maps. ``'norm'``: in all levels, what is cheap, so that the outputs of
+            convolutions are stored and those of normalization, activation and concatenation are not.
+            Level 0
+            includes what comes before it. Default: False.
         conv_cfg (dict, optional): Convolutions. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
@@ -97,6 +103,7 @@ class DLA(LevelBackbone):
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
+        RuntimeError: If ``with_cp='norm'`` and PyTorch is older than 2.4.
 
     Example:
         >>> import torch
@@ -111,25 +118,25 @@ class DLA(LevelBackbone):
     """
 
     arch_settings = {
-        '34': dict(block='basic', depths=(1, 1, 1, 2, 2, 1), channels=(16, 32, 64, 128, 256, 512)),
-        '46_c': dict(block='bottleneck', depths=(1, 1, 1, 2, 2, 1), channels=COMPACT),
-        '46x_c': dict(block='split', depths=(1, 1, 1, 2, 2, 1), channels=COMPACT),
-        '60x_c': dict(block='split', depths=(1, 1, 1, 2, 3, 1), channels=COMPACT),
-        '60': dict(block='bottleneck', depths=(1, 1, 1, 2, 3, 1), channels=LARGE),
-        '60x': dict(block='split', depths=(1, 1, 1, 2, 3, 1), channels=LARGE),
-        '102': dict(block='bottleneck', depths=(1, 1, 1, 3, 4, 1), channels=LARGE, residual=True),
-        '102x': dict(block='split', depths=(1, 1, 1, 3, 4, 1), channels=LARGE, residual=True),
+        '34': dict(block='basic', tree_depths=(1, 2, 2, 1), channels=(16, 32, 64, 128, 256, 512)),
+        '46_c': dict(block='bottleneck', tree_depths=(1, 2, 2, 1), channels=COMPACT),
+        '46x_c': dict(block='split', tree_depths=(1, 2, 2, 1), channels=COMPACT),
+        '60x_c': dict(block='split', tree_depths=(1, 2, 3, 1), channels=COMPACT),
+        '60': dict(block='bottleneck', tree_depths=(1, 2, 3, 1), channels=LARGE),
+        '60x': dict(block='split', tree_depths=(1, 2, 3, 1), channels=LARGE),
+        '102': dict(block='bottleneck', tree_depths=(1, 3, 4, 1), channels=LARGE, residual_nodes=True),
+        '102x': dict(block='split', tree_depths=(1, 3, 4, 1), channels=LARGE, residual_nodes=True),
         '102x2': dict(
             block=dict(type='split', groups=64),
-            depths=(1, 1, 1, 3, 4, 1),
+            tree_depths=(1, 3, 4, 1),
             channels=LARGE,
-            residual=True,
+            residual_nodes=True,
         ),
-        '169': dict(block='bottleneck', depths=(1, 1, 2, 3, 5, 1), channels=LARGE, residual=True),
-        '60_res2net': dict(block='res2net', depths=(1, 1, 1, 2, 3, 1), channels=LARGE),
+        '169': dict(block='bottleneck', tree_depths=(2, 3, 5, 1), channels=LARGE, residual_nodes=True),
+        '60_res2net': dict(block='res2net', tree_depths=(1, 2, 3, 1), channels=LARGE),
         '60_res2next': dict(
             block=dict(type='res2net', groups=8, base_width=4),
-            depths=(1, 1, 1, 2, 3, 1),
+            tree_depths=(1, 2, 3, 1),
             channels=LARGE,
         ),
     }
@@ -149,7 +156,7 @@ class DLA(LevelBackbone):
         node: str | dict | Callable = {},
         frozen_stages: int = -1,
         norm_eval: bool = False,
-        with_cp: bool | Sequence[int] = False,
+        with_cp: bool | str | Sequence[int] = False,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='ReLU'),
@@ -159,7 +166,7 @@ class DLA(LevelBackbone):
             arch = str(arch)
         settings = self._settings(arch)
         find_conv(conv_cfg)
-        stage = factory(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
+        stage = layer_builder(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
         super().__init__(range(6), out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         if self.pretrained and self.pretrained['checkpoint'] == 'timm':
             if isinstance(arch, Mapping):
@@ -171,8 +178,9 @@ class DLA(LevelBackbone):
                 )
             self.pretrained['checkpoint'] = self.pretrained_urls[arch]
         self.arch = settings
-        depths, self.channels = settings['depths'], settings['channels']
-        strides = sequence('strides', strides)
+        depths = settings['num_convs'] + settings['tree_depths']
+        self.channels = settings['channels']
+        strides = as_tuple('strides', strides)
         if len(strides) != len(depths) or not all(type(s) is int and s in (1, 2) for s in strides):
             raise ValueError(
                 f'strides={strides}: must be six, one for each of levels 0 to 5, of 1 or 2'
@@ -180,11 +188,11 @@ class DLA(LevelBackbone):
         if output_stride not in (8, 16, 32):
             raise ValueError(f'output_stride={output_stride}: must be 8, 16 or 32')
 
-        convs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+        convs: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         layers = dict(convs, act_cfg=act_cfg)
         self.link_levels = self._check_link_levels(link_levels, stage)
         block = self._block(settings['block'], layers, dilated=output_stride < 32)
-        node = node_factory(node, residual=settings['residual'], **layers)
+        node = node_builder(node, residual=settings['residual_nodes'], **layers)
 
         width = self.channels[0]
         self.base_layer = conv_norm_act(in_channels, width, 7, **layers)
@@ -219,18 +227,31 @@ class DLA(LevelBackbone):
     @classmethod
     def _settings(cls, arch: str | dict) -> dict:
         """A copy of the table's entry, or of the dict given, complete and checked."""
-        settings = cls._complete(arch, dict(residual=False))
-        for key in ('depths', 'channels'):
-            values = settings[key] = sequence(f'arch[{key!r}]', settings[key])
-            if len(values) != 6 or not all(isinstance(v, int) and v > 0 for v in values):
+        if isinstance(arch, Mapping):
+            arch = cls._renamed(arch)
+        needed = ('block', 'tree_depths', 'channels')
+        settings = cls._complete(arch, needed, dict(num_convs=(1, 1), residual_nodes=False))
+        for key, levels in (('num_convs', '01'), ('tree_depths', '2345'), ('channels', '012345')):
+            values = settings[key] = as_tuple(f'arch[{key!r}]', settings[key])
+            if len(values) != len(levels) or not all(isinstance(v, int) and v > 0 for v in values):
                 raise ValueError(
-                    f'arch[{key!r}]={values}: must be six positive integers, one for each of levels '
-                    '0 to 5'
+                    f'arch[{key!r}]={values}: must be {len(levels)} positive integers, one for each of '
+                    f'levels {levels[0]} to {levels[-1]}'
                 )
         return settings
 
     @staticmethod
-    def _check_link_levels(link_levels: bool | None, stage: Callable) -> bool:
+    def _renamed(arch: Mapping) -> dict:
+        """An architecture with today's keys."""
+        arch = rename_keys(arch, dict(residual='residual_nodes'))
+        if 'depths' in arch:  # one key for the convolutions of levels 0 and 1 and for the trees
+            arch = rename_keys(arch, dict(depths='tree_depths'))
+            depths = as_tuple("arch['depths']", arch['tree_depths'])
+            arch |= dict(num_convs=depths[:2], tree_depths=depths[2:])
+        return arch
+
+    @staticmethod
+    def _check_link_levels(link_levels: bool | None, stage: partial) -> bool:
         has_nodes = stage.func is not Chain or 'aggregation' in stage.keywords
         if link_levels and not has_nodes:
             raise ValueError(
@@ -244,7 +265,7 @@ class DLA(LevelBackbone):
         needs = ['in_channels', 'out_channels', 'stride']
         if dilated:
             needs += ['dilation', 'first_dilation']
-        return factory(spec, "arch['block']", BLOCKS, needs, layers)
+        return layer_builder(spec, "arch['block']", BLOCKS, needs, layers)
 
     def stem(self, x: Tensor) -> Tensor:
         """The 7x7 convolution before level 0."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from mmengine.model import Sequential
 from mmengine.registry import MODELS
+from mmengine.utils import deprecated_api_warning
 from torch import Tensor, nn
 
-from ..layers import RESIDUAL_BLOCKS, factory, norm_act, sequence
+from ..layers import RESIDUAL_BLOCKS, as_tuple, layer_builder
 from ..layers.conv import act, conv, conv_level, conv_norm_act, find_conv, norm
-from .levels import LevelBackbone
+from .levels import LevelBackbone, rename_keys
 
 BLOCK_ARGUMENTS = ['in_channels', 'out_channels', 'stride', 'dilation', 'first_dilation']
 
@@ -18,10 +21,10 @@ BLOCK_ARGUMENTS = ['in_channels', 'out_channels', 'stride', 'dilation', 'first_d
 # changes one thing in the one before.
 A = dict(max_pooling=True)
 B = dict(max_pooling=False)  # blocks in place of the pooling, levels 7 and 8
-C = B | dict(residual=False)  # no shortcuts in levels 7 and 8
+C = B | dict(degridding_residual=False)  # no shortcuts in levels 7 and 8
 D = C | dict(plain=True)  # (released code) plain convolutions in levels 1, 2, 7 and 8
 
-RESNET = dict(basic=(64, 128, 256, 512), bottleneck=(256, 512, 1024, 2048))
+RESNET: dict[str, tuple[int, ...]] = dict(basic=(64, 128, 256, 512), bottleneck=(256, 512, 1024, 2048))
 
 
 def _arch(family: dict, block: str, *depths: int) -> dict:
@@ -68,7 +71,7 @@ class DRN(LevelBackbone):
             - ``stem`` (int): channels of the 7x7 convolution. Default: 64 with ``max_pooling``, else
               those of level 1;
             - ``max_pooling`` (bool): A's beginning. Default: False;
-            - ``residual`` (bool): shortcuts in levels 7 and 8. Default: True;
+            - ``degridding_residual`` (bool): shortcuts in levels 7 and 8. Default: True;
             - ``plain`` (bool): plain convolutions in levels 1, 2, 7 and 8. Default: False.
 
             Default: ``'c_26'``.
@@ -80,7 +83,7 @@ class DRN(LevelBackbone):
         output_stride (int): 8, 16 or 32: the stride that no level exceeds. With more than 8 the
             network is cheaper and, up to level 6 of B, C and D, computes every second (fourth) value
             of the same function. Default: 8.
-        first_dilation (str): Dilation of the first block of a dilated group: ``'released'``, none at
+        dilation_scheme (str): Dilation of the first block of a dilated group: ``'released'``, none at
             all in A (so that a group of one block is not dilated) and the group's own in the others; or
             ``'paper'``, that of the group before for its first 3x3 convolution (Section 2; 2 in the
             last group, Figure 1), with which A computes what a ResNet of the same weights does, more
@@ -88,10 +91,13 @@ class DRN(LevelBackbone):
         frozen_stages (int): The stem (for 0) and levels 1 to ``frozen_stages`` take no gradient and
             keep their batch-norm statistics. Default: -1, none.
         norm_eval (bool): Keep all batch norms in evaluation mode while training. Default: False.
-        with_cp (bool | Sequence[int]): Keep each level's input only and recompute the rest in backward:
-            a third more time for a fraction of the memory, the same result. Or the numbers of the
-            levels to do this with: the shallow ones have the largest maps. With level 1 goes
-            what comes before it. Default: False.
+        with_cp (bool | str | Sequence[int]): What backward recomputes instead of training storing it;
+            results do not change. True: each level, of which only the input is stored; this takes a
+            third more time for a fraction of the memory. The numbers of levels: these only; the shallow
+            ones have the largest maps. ``'norm'``: in all levels, what is cheap, so that the outputs of
+            convolutions are stored and those of normalization, activation and concatenation are not.
+            Level 1
+            includes what comes before it. Default: False.
         conv_cfg (dict, optional): Convolutions. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
@@ -104,6 +110,7 @@ class DRN(LevelBackbone):
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
+        RuntimeError: If ``with_cp='norm'`` and PyTorch is older than 2.4.
 
     Example:
         >>> import torch
@@ -137,16 +144,17 @@ class DRN(LevelBackbone):
     }
     level_name = 'layer{}'
 
+    @deprecated_api_warning(dict(first_dilation='dilation_scheme'), 'DRN')
     def __init__(
         self,
         arch: str | dict = 'c_26',
         in_channels: int = 3,
         out_indices: Sequence[int] | None = None,
         output_stride: int = 8,
-        first_dilation: str = 'released',
+        dilation_scheme: str = 'released',
         frozen_stages: int = -1,
         norm_eval: bool = False,
-        with_cp: bool | Sequence[int] = False,
+        with_cp: bool | str | Sequence[int] = False,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='ReLU'),
@@ -159,16 +167,16 @@ class DRN(LevelBackbone):
             out_indices = (1, 2, 3, 4) if pooled else (3, 4, 5, len(depths))
         if output_stride not in (8, 16, 32):
             raise ValueError(f'output_stride={output_stride}: must be 8, 16 or 32')
-        if first_dilation not in ('released', 'paper'):
-            raise ValueError(f"first_dilation={first_dilation!r}: must be 'released' or 'paper'")
+        if dilation_scheme not in ('released', 'paper'):
+            raise ValueError(f"dilation_scheme={dilation_scheme!r}: must be 'released' or 'paper'")
         find_conv(conv_cfg)
         numbers = range(1, len(depths) + 1)
         super().__init__(numbers, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         self.arch = settings
         self.channels = channels
-        self.first_dilation = first_dilation
+        self.dilation_scheme = dilation_scheme
 
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        layers: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         block = self._block(settings['block'], layers)
         first_group = 1 if pooled else 3  # the level that is ResNet's first group
         width = settings['stem']
@@ -185,17 +193,17 @@ class DRN(LevelBackbone):
             elif i > 1:
                 level_stride = 2
                 stride *= 2
-            level = dict(in_channels=width, out_channels=out_channels, depth=depth)
+            level = dict(in_channels=width, out_channels=out_channels)
             level |= dict(stride=level_stride, dilation=dilation)
             if group in range(4):
                 first = self._first_dilations(group, before, dilation)
-                built = self._group(block, **level, first=first)
+                built = self._group(block, depth, **level, first=first)
             elif settings['plain']:
-                built = conv_level(**level, **layers)
+                built = conv_level(num_convs=depth, **level, **layers)
             else:
-                residual = group < 0 or settings['residual']
+                residual = group < 0 or settings['degridding_residual']
                 basic = self._block(dict(type='basic', residual=residual), layers)
-                built = self._group(basic, **level)
+                built = self._group(basic, depth, **level)
             self.add_module(f'layer{i}', built)
             width = out_channels
         self._freeze()
@@ -203,20 +211,22 @@ class DRN(LevelBackbone):
     @classmethod
     def _settings(cls, arch: str | dict) -> dict:
         """A copy of the table's entry, or of the dict given, complete and checked."""
-        optional = dict(stem=None, max_pooling=False, residual=True, plain=False)
-        settings = cls._complete(arch, optional)
-        for key in ('max_pooling', 'residual', 'plain'):
+        if isinstance(arch, Mapping):
+            arch = rename_keys(arch, dict(residual='degridding_residual'))
+        optional = dict(stem=None, max_pooling=False, degridding_residual=True, plain=False)
+        settings = cls._complete(arch, ('block', 'depths', 'channels'), optional)
+        for key in ('max_pooling', 'degridding_residual', 'plain'):
             if not isinstance(settings[key], bool):
                 raise ValueError(f'arch[{key!r}]={settings[key]!r}: must be True or False')
         pooled = settings['max_pooling']
-        if pooled and (settings['plain'] or not settings['residual']):
+        if pooled and (settings['plain'] or not settings['degridding_residual']):
             raise ValueError(
-                'arch: with max_pooling=True there are no levels that plain=True or residual=False '
-                'could change'
+                'arch: with max_pooling=True there are no levels that plain=True or '
+                'degridding_residual=False could change'
             )
         lengths = (4,) if pooled else (6, 8)
         for key in ('depths', 'channels'):
-            values = settings[key] = sequence(f'arch[{key!r}]', settings[key])
+            values = settings[key] = as_tuple(f'arch[{key!r}]', settings[key])
             if len(values) not in lengths or not all(type(v) is int and v > 0 for v in values):
                 raise ValueError(
                     f'arch[{key!r}]={values}: must be {" or ".join(map(str, lengths))} positive '
@@ -233,9 +243,9 @@ class DRN(LevelBackbone):
         return settings
 
     @staticmethod
-    def _block(spec: str | dict | Callable, layers: dict) -> Callable:
+    def _block(spec: str | dict | Callable, layers: dict) -> partial:
         """What builds a block, from ``arch['block']``."""
-        block = factory(spec, "arch['block']", RESIDUAL_BLOCKS, BLOCK_ARGUMENTS, layers)
+        block = layer_builder(spec, "arch['block']", RESIDUAL_BLOCKS, BLOCK_ARGUMENTS, layers)
         if getattr(block.func, 'takes_shortcut', False):
             raise ValueError(
                 f"arch['block']={spec!r}: leaves its shortcut to its stage, as DLA's blocks do; must "
@@ -258,7 +268,7 @@ class DRN(LevelBackbone):
 
     def _first_dilations(self, group: int, before: int, dilation: int) -> dict:
         """Dilation of the first block of a group of ResNet, and that of its first 3x3 convolution."""
-        if self.first_dilation == 'paper' or group < 2:
+        if self.dilation_scheme == 'paper' or group < 2:
             return dict(dilation=dilation, first_dilation=before)
         if self.arch['max_pooling']:
             return dict(dilation=1, first_dilation=1)
@@ -268,9 +278,9 @@ class DRN(LevelBackbone):
     @staticmethod
     def _group(
         block: Callable,
+        depth: int,
         in_channels: int,
         out_channels: int,
-        depth: int,
         stride: int,
         dilation: int,
         first: dict | None = None,
@@ -287,7 +297,7 @@ class DRN(LevelBackbone):
         """What comes before level 1: the 7x7 convolution and, in A, max pooling."""
         if self.arch['plain']:
             return self.layer0(x)
-        x = norm_act(self.bn1, self.relu, self.conv1(x))
+        x = self.relu(self.bn1(self.conv1(x)))
         return self.maxpool(x) if self.arch['max_pooling'] else x
 
     def stem_modules(self) -> list[nn.Module]:
@@ -298,6 +308,6 @@ class DRN(LevelBackbone):
     def dropped(self) -> tuple[str, ...]:
         """How the names of parameters begin that released files have and this network does not use."""
         names = super().dropped()
-        if not self.arch['max_pooling'] and not self.arch['residual']:
+        if not self.arch['max_pooling'] and not self.arch['degridding_residual']:
             names += ('layer7.0.downsample.', 'layer8.0.downsample.')
         return names

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...checkpoints import load_pretrained, rename_classifier, split_pretrained
-from ..layers import recompute, remaking, sequence
+from ..layers import as_tuple, check_selective, recompute
 from ..layers.conv import PAPER_INIT
+
+
+def rename_keys(arch: Mapping, renamed: Mapping[str, str]) -> dict:
+    """A copy of an architecture with today's names for deprecated keys, which are warned about.
+
+    Raises:
+        ValueError: If a key is there under both names.
+    """
+    arch = dict(arch)
+    for old, new in renamed.items():
+        if old not in arch:
+            continue
+        if new in arch:
+            raise ValueError(
+                f'arch: has both {new!r} and {old!r}, its deprecated name; leave {old!r} out'
+            )
+        warnings.warn(
+            f'arch[{old!r}] is deprecated and will be removed in the next version; use {new!r}',
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        arch[new] = arch.pop(old)
+    return arch
 
 
 class LevelBackbone(BaseModule):
@@ -27,15 +50,17 @@ class LevelBackbone(BaseModule):
             batch-norm statistics; the number before the first level freezes the stem alone if there
             is such a number that is not negative, and -1 nothing.
         norm_eval (bool): Keep all batch norms in evaluation mode while training.
-        with_cp (bool | Sequence[int]): Recompute each level in backward, or those of these numbers;
-            the stem goes with the first level.
+        with_cp (bool | str | Sequence[int]): Recompute each level in backward (True), or those of these
+            numbers; or, in all levels, only what is cheap (``'norm'``). The stem goes with the first
+            level.
         init_cfg (dict | list[dict], optional): As in mmengine; ``Pretrained`` takes released files and
             with ``strict=False`` incomplete ones. Default, and what a checkpoint lacks then: the
             papers', normal with variance 2 / (k^2 out_channels).
 
     Raises:
-        TypeError: If ``with_cp`` is neither a truth value nor a list or tuple.
+        TypeError: If ``with_cp`` is none of True, False, ``'norm'``, a list and a tuple.
         ValueError: If ``out_indices``, ``frozen_stages`` or ``with_cp`` is impossible.
+        RuntimeError: If ``with_cp='norm'`` and PyTorch is older than 2.4.
     """
 
     arch_settings: dict[str, dict]
@@ -49,14 +74,14 @@ class LevelBackbone(BaseModule):
         out_indices: Sequence[int],
         frozen_stages: int,
         norm_eval: bool,
-        with_cp: bool | Sequence[int],
+        with_cp: bool | str | Sequence[int],
         init_cfg: dict | list[dict] | None,
     ):
         pretrained, others = split_pretrained(init_cfg)
         super().__init__(others or PAPER_INIT)
         self.pretrained = pretrained
         self.numbers = numbers
-        self.out_indices = indices = sequence('out_indices', out_indices)
+        self.out_indices = indices = as_tuple('out_indices', out_indices)
         ascending = indices == tuple(sorted(set(indices)))
         if not indices or not ascending or not all(i in numbers for i in indices):
             raise ValueError(
@@ -76,21 +101,22 @@ class LevelBackbone(BaseModule):
 
     def _check_with_cp(self, built: range) -> frozenset[int]:
         """The levels to recompute, of those that are built."""
-        if isinstance(self.with_cp, bool):
+        if isinstance(self.with_cp, bool) or check_selective(self.with_cp):
             return frozenset(built if self.with_cp else ())
         if isinstance(self.with_cp, str) or not isinstance(self.with_cp, Sequence):
             raise TypeError(
-                f'with_cp={self.with_cp!r}: must be True, False, or a list or tuple of levels'
+                f'with_cp={self.with_cp!r}: must be True, False, "norm", or a list or tuple of levels'
             )
-        if not all(type(i) is int and i in built for i in self.with_cp):
+        numbers = [i for i in self.with_cp if type(i) is int and i in built]
+        if len(numbers) != len(self.with_cp):
             raise ValueError(
-                f'with_cp={self.with_cp!r}: must be True, False, or levels from {built[0]} to '
+                f'with_cp={self.with_cp!r}: must be True, False, "norm", or levels from {built[0]} to '
                 f'{built[-1]}, the last that out_indices={self.out_indices} has built'
             )
-        return frozenset(self.with_cp)
+        return frozenset(numbers)
 
     @classmethod
-    def _complete(cls, arch: str | dict, optional: dict) -> dict:
+    def _complete(cls, arch: str | dict, needed: Sequence[str], optional: dict) -> dict:
         """A copy of the table's entry, or of the dict given, with what it leaves out."""
         if not isinstance(arch, str | Mapping):
             raise TypeError(f'arch={arch!r}: must be a name or a dict')
@@ -98,14 +124,11 @@ class LevelBackbone(BaseModule):
             if arch not in cls.arch_settings:
                 raise ValueError(f'arch={arch!r}: must be one of {sorted(cls.arch_settings)} or a dict')
             arch = cls.arch_settings[arch]
-        needed = {'block', 'depths', 'channels'}
-        missing, unknown = needed - set(arch), set(arch) - needed - set(optional)
+        missing, unknown = set(needed) - set(arch), set(arch) - set(needed) - set(optional)
         if missing or unknown:
-            *names, last = optional
             raise ValueError(
-                f'arch={dict(arch)}: a dict has the keys block, depths and channels, and may have '
-                f'{", ".join(names)}{" and " if names else ""}{last}; missing: {sorted(missing)}, '
-                f'unknown: {sorted(unknown)}'
+                f'arch={dict(arch)}: a dict has the keys {", ".join(needed)} and may have '
+                f'{", ".join(optional)}; missing: {sorted(missing)}, unknown: {sorted(unknown)}'
             )
         return optional | copy.deepcopy(dict(arch))
 
@@ -122,7 +145,6 @@ class LevelBackbone(BaseModule):
         built = range(self.numbers[0], self.out_indices[-1] + 1)
         return [(i, getattr(self, self.level_name.format(i))) for i in built]
 
-    @remaking
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the levels in ``out_indices``, shallowest first.
 
@@ -140,8 +162,8 @@ class LevelBackbone(BaseModule):
     def _run(
         self, number: int, function: Callable, x: Tensor, modules: list[nn.Module] | None = None
     ) -> Tensor:
-        if number in self.recomputed and torch.is_grad_enabled():
-            return recompute(function, x, modules)
+        if number in self.recomputed:
+            return recompute(function, x, modules, self.with_cp == 'norm')
         return function(x)
 
     def init_weights(self) -> None:

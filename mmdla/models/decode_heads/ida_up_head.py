@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mmengine.utils import deprecated_api_warning
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import Tensor
 
 from ...registry import MODELS
-from ..layers import remaking
 from ..necks import IDAUp
 
 
@@ -25,15 +25,16 @@ class IDAUpHead(BaseDecodeHead):
         in_channels (Sequence[int]): Channels of the backbone's levels, shallowest first.
         num_classes (int): Number of classes.
         channels (int, optional): Width before the classifier. Default: ``in_channels[0]``, to which
-            ``form='nested'`` and ``'centernet'`` are bound, or 32 with ``form='single'``.
+            ``variant='nested'`` and ``'centernet'`` are bound, or 32 with ``variant='single'``.
         in_index (Sequence[int], optional): Which of the backbone's outputs to use. Default: all.
         strides (Sequence[int], optional): Strides of the levels. Default: each twice the one before.
-        form (str): ``'nested'``, as released, ``'single'``, as in the text, or ``'centernet'``.
+        variant (str): ``'nested'``, as released, ``'single'``, as in the text, or ``'centernet'``.
             Default: ``'nested'``.
         upsample (str): ``'deconv'`` or ``'bilinear'``. Default: ``'deconv'``.
         node_kernel (int): Kernel of the nodes. Default: 3.
         node (dict | str | Callable): The nodes, see :class:`mmdla.models.IDAUp`. Default: ``{}``.
-        with_cp (bool): Recompute the aggregations in backward. Default: False.
+        with_cp (bool | str): Recompute the aggregations in backward (True), or what is cheap in them
+            (``'norm'``), see :class:`mmdla.models.IDAUp`. Default: False.
         dropout_ratio (float): Dropout before the classifier. Default: 0, as released.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         init_cfg (dict | list[dict], optional): Initialization of the classifier. Default: as
@@ -58,6 +59,7 @@ class IDAUpHead(BaseDecodeHead):
         torch.Size([1, 19, 57, 101])
     """
 
+    @deprecated_api_warning(dict(form='variant'), 'IDAUpHead')
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -65,11 +67,11 @@ class IDAUpHead(BaseDecodeHead):
         channels: int | None = None,
         in_index: Sequence[int] | None = None,
         strides: Sequence[int] | None = None,
-        form: str = 'nested',
+        variant: str = 'nested',
         upsample: str = 'deconv',
         node_kernel: int = 3,
         node: dict | str | Callable = {},
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         dropout_ratio: float = 0.0,
         norm_cfg: dict = dict(type='BN'),
         init_cfg: dict | list[dict] | None = dict(
@@ -81,11 +83,11 @@ class IDAUpHead(BaseDecodeHead):
         **kwargs,
     ):
         if channels is None:
-            channels = 32 if form == 'single' else in_channels[0]
-        elif form in ('nested', 'centernet') and channels != in_channels[0]:
+            channels = 32 if variant == 'single' else in_channels[0]
+        elif variant in ('nested', 'centernet') and channels != in_channels[0]:
             raise ValueError(
-                f'channels={channels}: form={form!r} ends with the {in_channels[0]} channels of the '
-                'shallowest level; leave channels out'
+                f'channels={channels}: variant={variant!r} ends with the {in_channels[0]} channels of '
+                'the shallowest level; leave channels out'
             )
         super().__init__(
             list(in_channels),
@@ -101,7 +103,7 @@ class IDAUpHead(BaseDecodeHead):
         self.dla_up = IDAUp(
             in_channels,
             strides,
-            form=form,
+            variant=variant,
             out_channels=channels,
             upsample=upsample,
             node_kernel=node_kernel,
@@ -112,7 +114,6 @@ class IDAUpHead(BaseDecodeHead):
             act_cfg=self.act_cfg,
         )
 
-    @remaking  # for the classifier, whose input is the neck's output
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Logits at the shallowest level's stride, (N, out_channels, H, W)."""
         return self.cls_seg(self.dla_up(self._transform_inputs(inputs))[0])

@@ -1,19 +1,10 @@
-"""The papers' vocabulary: blocks, nodes, aggregations and upsampling."""
+"""The papers' layers: blocks, aggregation nodes, aggregations, stages, pooling and upsampling.
 
-from .aggregation import (
-    FORMS,
-    HDA,
-    IDA,
-    AggregationNode,
-    AggregationTree,
-    Chain,
-    DenseMaxPool2d,
-    PooledNode,
-    ReentrantTree,
-    ShallowSkips,
-    SumNode,
-    node_factory,
-)
+They need PyTorch, mmengine and ``mmcv.cnn`` only. ``mmpretrain_blocks`` needs mmpretrain too; it is
+imported when a config names one of its blocks.
+"""
+
+from .aggregation import IDA, AggregationTree, ShallowSkips
 from .blocks import (
     BLOCKS,
     RESIDUAL_BLOCKS,
@@ -24,9 +15,11 @@ from .blocks import (
     ResidualBottleneck,
     SplitBottleneck,
 )
-from .factory import factory, sequence
-from .recompute import recompute
-from .remake import concatenate, keep_all, norm_act, remaking
+from .builder import as_tuple, layer_builder
+from .nodes import AggregationNode, PooledNode, SumNode, node_builder
+from .pooling import DenseMaxPool2d
+from .recompute import check_selective, recompute
+from .stages import FORMS, HDA, Chain, ReentrantTree
 from .upsampling import BilinearUpsample, FrozenUpsample, LearnedUpsample, bilinear_kernel, match_size
 
 __all__ = [
@@ -52,14 +45,11 @@ __all__ = [
     'ShallowSkips',
     'SplitBottleneck',
     'SumNode',
+    'as_tuple',
     'bilinear_kernel',
-    'concatenate',
-    'factory',
-    'keep_all',
+    'check_selective',
+    'layer_builder',
     'match_size',
-    'node_factory',
-    'norm_act',
+    'node_builder',
     'recompute',
-    'remaking',
-    'sequence',
 ]

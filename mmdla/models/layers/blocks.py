@@ -1,34 +1,36 @@
 """The residual blocks ``B`` that are aggregated.
 
-A block is any module that is built as ``Block(in_channels=..., out_channels=..., stride=...)``, turns
-(N, in_channels, H, W) into (N, out_channels, ceil(H / stride), ceil(W / stride)), and is called in one
-of two ways, which its attribute ``takes_shortcut`` tells:
+A block is any module that is built as ``Block(in_channels=..., out_channels=..., stride=...)`` and
+turns (N, in_channels, H, W) into (N, out_channels, ceil(H / stride), ceil(W / stride)). Its attribute
+``takes_shortcut`` says how it is called:
 
-- False, or no such attribute: ``block(x)``. The block owns its shortcut, if it has one: projects it
-  where ``in_channels`` and ``out_channels`` differ, and brings it to its stride. This is how ResNet's
-  are, and with it DRN's at the end of this file, and other libraries' (see ``mmdla/models/blocks.py``
-  for mmpretrain's).
-- True, DLA's blocks: the first block of a stage ``block(x, shortcut)``, the others
-  ``block(x)``, and then their shortcut is ``x``. The stage pools and projects the first one's, as
-  released, because it aggregates the pooled input too.
+- False, or no such attribute: ``block(x)``. The block owns its shortcut, if it has one: it projects it
+  where ``in_channels`` and ``out_channels`` differ and brings it to its stride. ResNet's blocks are of
+  this kind, and so are DRN's at the end of this file and other libraries' (``mmpretrain_blocks.py`` has
+  mmpretrain's).
+- True, as in DLA's blocks: the first block of a stage is called as ``block(x, shortcut)``, the others
+  as ``block(x)``, whose shortcut is ``x``. The stage pools and projects the first one's, as the
+  released code does, because it aggregates the pooled input too.
 
-It must not change its input in place: nodes, and whatever uses the level, take that too.
+A block must not change its input in place, since nodes and whatever uses the level take that too.
 
-A block that can be dilated also takes ``dilation`` and ``first_dilation``, which it is given where an
-output stride below 32 asks for them. ``first_dilation`` is the dilation of the convolution that would
-have the stride, and of those before it: these still see undilated input, while those after it, which
-have ``dilation``, see input that is now twice as dense. ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` are
-given to a block that names them or takes ``**kwargs``.
+A block that can be dilated also takes ``dilation`` and ``first_dilation``; an output stride below 32
+asks for them. ``first_dilation`` is the dilation of the convolution that would have the stride, and of
+those before it, which still see input of the old density. Those after it have ``dilation``, since their
+input is now twice as dense. ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` are given to a block that names
+them or takes ``**kwargs``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .conv import ACT_CFG, NORM_CFG, act, conv, conv_norm, norm
-from .remake import concatenate, norm_act
 
 
 def strided(stride: int, dilation: int, first_dilation: int | None) -> bool:
@@ -77,8 +79,8 @@ class BasicBlock(nn.Module):
         self.act = act(act_cfg)
 
     def branch(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
-        y = norm_act(self.bn1, self.act, self.conv1(x))
+        """The block without its shortcut and last activation."""
+        y = self.act(self.bn1(self.conv1(x)))
         return self.bn2(self.conv2(y))
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
@@ -142,9 +144,9 @@ class Bottleneck(nn.Module):
         return out_channels // 2
 
     def branch(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
-        y = norm_act(self.bn1, self.act, self.conv1(x))
-        y = norm_act(self.bn2, self.act, self.conv2(y))
+        """The block without its shortcut and last activation."""
+        y = self.act(self.bn1(self.conv1(x)))
+        y = self.act(self.bn2(self.conv2(y)))
         return self.bn3(self.conv3(y))
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
@@ -155,8 +157,9 @@ class Bottleneck(nn.Module):
 
 @MODELS.register_module('DLASplitBottleneck')
 class SplitBottleneck(Bottleneck):
-    """Bottleneck whose 3x3 convolution is split into groups: the "X" of DLA-X.
+    r"""Bottleneck whose 3x3 convolution is split into groups: the "X" of DLA-X.
 
+    :math:`y = \sigma(W_3 \sigma(W_2 \sigma(W_1 x)) + s)` with a block-diagonal :math:`W_2`.
     The inner width is ``out_channels * groups / 32``.
 
     Args:
@@ -252,15 +255,15 @@ class Res2NetBlock(nn.Module):
         self.act = act(act_cfg)
 
     def branch(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
-        *slices, last = norm_act(self.bn1, self.act, self.conv1(x)).split(self.width, 1)
+        """The block without its shortcut and last activation."""
+        *slices, last = self.act(self.bn1(self.conv1(x))).split(self.width, 1)
         outs: list[Tensor] = []
         for piece, conv3x3, bn in zip(slices, self.convs, self.bns):
             if outs and not self.is_first:
                 piece = piece + outs[-1]
-            outs.append(norm_act(bn, self.act, conv3x3(piece)))
+            outs.append(self.act(bn(conv3x3(piece))))
         outs.append(self._average(last) if self.is_first else last)
-        return self.bn3(self.conv3(concatenate(outs)))
+        return self.bn3(self.conv3(torch.cat(outs, 1)))
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         y = self.branch(x)
@@ -277,10 +280,16 @@ class Res2NetBlock(nn.Module):
         return F.conv2d(x, kernel, padding=d, dilation=d, groups=x.shape[1])
 
 
-class _OwnShortcut:
-    """A block of DLA as ResNet has it: its shortcut is the input, projected where shapes differ."""
+class _OwnShortcut(nn.Module):
+    r"""A block of DLA that owns its shortcut, as ResNet's do: :math:`y = \sigma(F(x) + W_s x)`.
+
+    :math:`F` is the block's branch; :math:`W_s` is the identity where shapes are equal.
+    """
 
     takes_shortcut = False
+    # Of the block that is the other base class.
+    branch: Callable[[Tensor], Tensor]
+    act: nn.Module
 
     def __init__(
         self,
@@ -294,14 +303,22 @@ class _OwnShortcut:
         norm_cfg: dict = NORM_CFG,
         act_cfg: dict = ACT_CFG,
     ):
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         super().__init__(
-            in_channels, out_channels, stride, dilation, first_dilation, act_cfg=act_cfg, **layers
+            in_channels,
+            out_channels,
+            stride,
+            dilation,
+            first_dilation,
+            conv_cfg=conv_cfg,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
         )
         self.residual = residual
         self.downsample = None
         if residual and (stride > 1 or in_channels != out_channels):
-            self.downsample = conv_norm(in_channels, out_channels, 1, stride, **layers)
+            self.downsample = conv_norm(
+                in_channels, out_channels, 1, stride, conv_cfg=conv_cfg, norm_cfg=norm_cfg
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.branch(x)
@@ -311,7 +328,7 @@ class _OwnShortcut:
 
 
 @MODELS.register_module('DRNBasicBlock')
-class ResidualBasicBlock(_OwnShortcut, BasicBlock):
+class ResidualBasicBlock(_OwnShortcut, BasicBlock):  # type: ignore[misc]
     r"""Two 3x3 convolutions and their own shortcut, :math:`y = \sigma(W_2 \sigma(W_1 x) + W_s x)`.
 
     :math:`W_s` is a 1x1 convolution where stride or width change, and the identity elsewhere.
@@ -333,7 +350,7 @@ class ResidualBasicBlock(_OwnShortcut, BasicBlock):
 
 
 @MODELS.register_module('DRNBottleneck')
-class ResidualBottleneck(_OwnShortcut, Bottleneck):
+class ResidualBottleneck(_OwnShortcut, Bottleneck):  # type: ignore[misc]
     r"""1x1, 3x3 and 1x1 convolution and their own shortcut.
 
     :math:`y = \sigma(W_3 \sigma(W_2 \sigma(W_1 x)) + W_s x)`; the 3x3 convolution has a quarter of

@@ -8,10 +8,7 @@ from contextlib import suppress
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from mmengine.model import Sequential
 from mmengine.registry import MODELS
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-
-from .remake import norm_act
+from torch import nn
 
 NORM_CFG = dict(type='BN')
 ACT_CFG = dict(type='ReLU')
@@ -20,12 +17,12 @@ PAPER_INIT = [
     dict(type='Kaiming', layer='Conv2d', mode='fan_out', nonlinearity='relu'),
     dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1, bias=0),
 ]
-# Activations that need their output only in backward: in place they save a map.
+# Activations whose backward needs their output only, so that working in place saves a map.
 _INPLACE = {'ReLU', 'LeakyReLU', 'ReLU6', 'ELU'}
 
 
 def find_conv(conv_cfg: dict | None) -> None:
-    """Have mmcv register its compiled operators if the convolution is one of them.
+    """Import mmcv's compiled operators if the convolution is one of them, so that it is registered.
 
     Raises:
         ValueError: If there is no such convolution.
@@ -45,10 +42,10 @@ def find_conv(conv_cfg: dict | None) -> None:
 
 
 class OwnInit(nn.Module):
-    """Hands mmengine's initialization on to the layers below that know how, such as DCNv2's offsets.
+    """Calls ``init_weights`` of the layers below that have it, such as DCNv2's.
 
-    mmengine asks a module's own children only. It does so after the general initialization and before
-    a ``Pretrained`` one.
+    mmengine calls that of a module's own children only. It does so after the general initialization and
+    before a ``Pretrained`` one.
     """
 
     def init_weights(self) -> None:
@@ -58,10 +55,11 @@ class OwnInit(nn.Module):
 
 def _init_own(module: nn.Module) -> None:
     for child in module.children():
-        if not hasattr(child, 'init_weights'):
+        init_weights = getattr(child, 'init_weights', None)
+        if init_weights is None:
             _init_own(child)
         elif not getattr(child, 'is_init', False):
-            child.init_weights()
+            init_weights()
 
 
 def conv(
@@ -124,23 +122,11 @@ def conv_norm(
     conv_cfg: dict | None = None,
     norm_cfg: dict = NORM_CFG,
 ) -> Sequential:
-    """Convolution without bias and its normalization, named ``0`` and ``1``."""
+    r"""Convolution without bias and normalization, :math:`\mathrm{BN}(W x)`, named ``0`` and ``1``."""
     return Sequential(
         conv(in_channels, out_channels, kernel_size, stride, dilation, conv_cfg=conv_cfg),
         norm(out_channels, norm_cfg),
     )
-
-
-class ConvNormAct(Sequential):
-    """Layers in a row; what a batch norm and the layer after it make may be made again in backward."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        layers = list(self)
-        while layers:
-            layer = layers.pop(0)
-            pair = isinstance(layer, _BatchNorm) and layers
-            x = norm_act(layer, layers.pop(0), x) if pair else layer(x)
-        return x
 
 
 def conv_norm_act(
@@ -152,22 +138,26 @@ def conv_norm_act(
     conv_cfg: dict | None = None,
     norm_cfg: dict = NORM_CFG,
     act_cfg: dict = ACT_CFG,
-) -> ConvNormAct:
-    """Convolution without bias, normalization, activation: ``0``, ``1``, ``2``."""
+) -> Sequential:
+    r""":math:`\sigma(\mathrm{BN}(W x))`: convolution, normalization, activation; ``0`` to ``2``."""
     layers = conv_norm(in_channels, out_channels, kernel_size, stride, dilation, conv_cfg, norm_cfg)
-    return ConvNormAct(*layers, act(act_cfg))
+    layers.append(act(act_cfg))
+    return layers
 
 
 def conv_level(
     in_channels: int,
     out_channels: int,
-    depth: int,
+    num_convs: int,
     stride: int = 1,
     dilation: int = 1,
     **layers,
-) -> ConvNormAct:
-    """A level of ``depth`` 3x3 convolutions, the first with the stride: ``0`` to ``3 * depth - 1``."""
+) -> Sequential:
+    """A level of ``num_convs`` 3x3 convolutions, each with its normalization and activation.
+
+    The first has the stride. The layers are named ``0`` to ``3 * num_convs - 1``.
+    """
     level = conv_norm_act(in_channels, out_channels, 3, stride, dilation, **layers)
-    for _ in range(depth - 1):
+    for _ in range(num_convs - 1):
         level.extend(conv_norm_act(out_channels, out_channels, 3, 1, dilation, **layers))
     return level

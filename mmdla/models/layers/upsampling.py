@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
@@ -23,11 +25,14 @@ def bilinear_kernel(factor: int) -> Tensor:
 
 @MODELS.register_module()
 class LearnedUpsample(nn.ConvTranspose2d):
-    """Depthwise transposed convolution that begins as bilinear interpolation.
+    r"""Depthwise transposed convolution that begins as bilinear interpolation.
 
-    Kernel 2f, stride f, padding f // 2, no bias. Outside the map it sees zeros, so the borders of
-    its output are darker than an interpolation's. For odd factors the convolution gives one row and
-    column more than ``f`` times the input, at the end; they are cut.
+    .. math::
+        y_c(p) = \sum_q w_c(p - f q + \lfloor f / 2 \rfloor)\, x_c(q)
+
+    The kernel :math:`w_c` is 2f wide; there is no bias. Outside the map it sees zeros, so that the
+    borders of its output are darker than an interpolation's. For odd factors the convolution computes
+    one row and column more than ``f`` times the input, at the end; they are cut.
 
     Args:
         channels (int): Channels, each upsampled by its own kernel.
@@ -52,7 +57,7 @@ class LearnedUpsample(nn.ConvTranspose2d):
         with torch.no_grad():
             self.weight.copy_(bilinear_kernel(self.factor).expand_as(self.weight))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         y = super().forward(x)
         if self.factor % 2:
             y = y[..., : self.factor * x.shape[2], : self.factor * x.shape[3]]
@@ -82,15 +87,17 @@ class BilinearUpsample(nn.Module):
 
 @MODELS.register_module()
 class FrozenUpsample(nn.Module):
-    """A :class:`LearnedUpsample` that learns nothing: the released networks' last layer.
+    """:class:`LearnedUpsample` with its first kernel, frozen: the released networks' last layer.
 
-    It has no parameters and nothing to store.
+    It has no parameters, and its kernel is not part of the state dict.
 
     Args:
         factor (int): ``f``, 2 or more.
 
     Source: released ``drn``'s ``segment.py`` and ``dla``'s ``dla_up.py``, ``up``.
     """
+
+    kernel: Tensor
 
     def __init__(self, factor: int):
         super().__init__()
@@ -107,16 +114,16 @@ class FrozenUpsample(nn.Module):
         return f'factor={self.factor}'
 
 
-def match_size(x: Tensor, size: tuple[int, int], slack: int) -> Tensor:
-    """Give an upsampled map the size of the skip it meets.
+def match_size(x: Tensor, size: Sequence[int], slack: int) -> Tensor:
+    """Crop or pad an upsampled map to the size of the skip connection that it joins.
 
     A level of stride f is ``ceil(H / f)`` high (or ``floor``, in some backbones), so ``f`` times its
-    height is up to ``f - 1`` off. What is too much at the bottom and right is cut, what is missing
-    repeats the edge: both leave every pixel where it was.
+    height is up to ``f - 1`` off. Surplus rows and columns at the bottom and right are cut, missing
+    ones repeat the edge. Every pixel stays where it was.
 
     Args:
         x (Tensor): Upsampled map, (N, C, H, W).
-        size (tuple[int, int]): Height and width wanted.
+        size (Sequence[int]): Height and width wanted.
         slack (int): Difference, in pixels, that rounding explains.
 
     Returns:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
-import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
+from mmengine.utils import deprecated_api_warning
 from torch import Tensor, nn
 
 from ..layers import (
@@ -17,11 +18,11 @@ from ..layers import (
     BilinearUpsample,
     LearnedUpsample,
     SumNode,
+    as_tuple,
+    check_selective,
     match_size,
-    node_factory,
+    node_builder,
     recompute,
-    remaking,
-    sequence,
 )
 from ..layers.conv import PAPER_INIT, OwnInit, conv_norm_act, find_conv
 
@@ -59,14 +60,14 @@ class IDAUpStep(OwnInit, IDA):
         self.factors = tuple(factors)
         for i, (channels, factor) in enumerate(zip(in_channels, factors)):
             wanted = channels != out_channels or (project_equal and i > 0)
-            up = nn.Identity()
+            up: nn.Module = nn.Identity()
             if factor > 1:
                 learned = upsample == 'deconv'
                 up = LearnedUpsample(out_channels, factor) if learned else BilinearUpsample(factor)
             self.add_module(f'proj_{i}', project(channels, out_channels) if wanted else nn.Identity())
             self.add_module(f'up_{i}', up)
 
-    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:  # type: ignore[override]
         """The partial aggregations, of which the last is the whole one."""
         size = inputs[0].shape[2:]
         merged = []
@@ -80,8 +81,8 @@ class IDAUpStep(OwnInit, IDA):
 class IDAUp(BaseModule):
     r"""IDA-up: feature maps of several strides, aggregated at the shallowest one's stride.
 
-    Three forms. ``'nested'`` is the released code's: one IDA after another over growing suffixes of the
-    levels, deepest first, the widths shrinking to the shallowest level's. With levels
+    Three variants. ``'nested'`` is the released code's: one IDA after another over growing suffixes of
+    the levels, deepest first, the widths shrinking to the shallowest level's. With levels
     :math:`l_1 \dots l_n`, step :math:`i = 1 \dots n - 1` replaces the last :math:`i` of them by the
     partial aggregations of :math:`(l_{n-i}, \dots, l_n)`. ``'single'`` is the paper's text: every
     level is projected to 32 channels and upsampled, and one IDA merges them. ``'centernet'`` is the
@@ -93,7 +94,7 @@ class IDAUp(BaseModule):
         in_channels (Sequence[int]): Channels of the levels, shallowest first; two or more.
         strides (Sequence[int], optional): Their strides, each a multiple of the one before (equal
             ones, from a dilated backbone, are fine). Default: each twice the one before.
-        form (str): ``'nested'``, ``'single'`` or ``'centernet'``. Default: ``'nested'``.
+        variant (str): ``'nested'``, ``'single'`` or ``'centernet'``. Default: ``'nested'``.
         out_channels (int, optional): Width of ``'single'``. The others have the shallowest level's.
             Default: 32 for ``'single'``.
         upsample (str): ``'deconv'``, learned depthwise transposed convolution that begins as bilinear
@@ -102,7 +103,8 @@ class IDAUp(BaseModule):
         node (dict | str | Callable): The nodes: further arguments of
             :class:`mmdla.models.layers.AggregationNode` (of ``SumNode`` with ``'centernet'``), or with
             a ``type`` the registry entry of another; or its name, or what builds one. Default: ``{}``.
-        with_cp (bool): Recompute each aggregation in backward instead of keeping what is inside.
+        with_cp (bool | str): Recompute each aggregation in backward instead of storing what is inside
+            (True), or only what is cheap (``'norm'``), as in :class:`~mmdla.models.DLA`.
             Default: False.
         conv_cfg (dict, optional): Convolutions of projections and nodes; CenterNet's are
             ``dict(type='DCNv2', deform_groups=1)``, which needs mmcv's compiled ops. Default: plain.
@@ -114,6 +116,7 @@ class IDAUp(BaseModule):
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
+        RuntimeError: If ``with_cp='norm'`` and PyTorch is older than 2.4.
 
     Source: Section 4.2, Figure 4; released ``dla_up.py``, ``DLAUp``, whose names the parameters of
     ``'nested'`` have. ``'centernet'``: Zhou et al., "Objects as Points", 2019; released
@@ -129,59 +132,63 @@ class IDAUp(BaseModule):
         [(1, 64, 57, 101)]
     """
 
+    @deprecated_api_warning(dict(form='variant'), 'IDAUp')
     def __init__(
         self,
         in_channels: Sequence[int],
         strides: Sequence[int] | None = None,
-        form: str = 'nested',
+        variant: str = 'nested',
         out_channels: int | None = None,
         upsample: str = 'deconv',
         node_kernel: int = 3,
         node: dict | str | Callable = {},
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='ReLU'),
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(init_cfg or PAPER_INIT)
-        self.in_channels = channels = sequence('in_channels', in_channels)
+        self.in_channels = channels = as_tuple('in_channels', in_channels)
         if len(channels) < 2:
             raise ValueError(f'in_channels={channels}: aggregation needs two levels or more')
         if strides is None:
             strides = [2**i for i in range(len(channels))]
-        self.strides = self._check_strides(sequence('strides', strides), len(channels))
-        if form not in ('nested', 'single', 'centernet'):
+        self.strides = self._check_strides(as_tuple('strides', strides), len(channels))
+        if variant not in ('nested', 'single', 'centernet'):
             raise ValueError(
-                f"form={form!r}: must be 'nested' (released), 'single' (the text's) or 'centernet'"
+                f"variant={variant!r}: must be 'nested' (released), 'single' (the paper's) or "
+                "'centernet'"
             )
         if upsample not in ('deconv', 'bilinear'):
             raise ValueError(f"upsample={upsample!r}: must be 'deconv' or 'bilinear'")
         if node_kernel % 2 == 0:
             raise ValueError(f'node_kernel={node_kernel}: must be odd')
-        if form != 'single' and out_channels not in (None, channels[0]):
+        if variant != 'single' and out_channels not in (None, channels[0]):
             raise ValueError(
-                f"out_channels={out_channels}: form={form!r} ends with the shallowest level's "
+                f"out_channels={out_channels}: variant={variant!r} ends with the shallowest level's "
                 f'{channels[0]} channels; leave out_channels out'
             )
+        if not check_selective(with_cp) and not isinstance(with_cp, bool | int):
+            raise ValueError(f"with_cp={with_cp!r}: must be True, False or 'norm'")
         find_conv(conv_cfg)
-        self.form = form
+        self.variant = variant
         self.with_cp = with_cp
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        layers: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         step = partial(
             IDAUpStep,
-            project=self._project(form, layers),
-            node=node_factory(
+            project=self._project(variant, layers),
+            node=node_builder(
                 node,
-                default=SumNode if form == 'centernet' else AggregationNode,
+                default=SumNode if variant == 'centernet' else AggregationNode,
                 **layers,
                 kernel_size=node_kernel,
                 names=('0', '1'),  # released
             ),
             upsample=upsample,
-            project_equal=form == 'centernet',
+            project_equal=variant == 'centernet',
         )
-        if form == 'single':
+        if variant == 'single':
             self.out_channels = out_channels or 32
             factors = [s // self.strides[0] for s in self.strides]
             self.ida_0 = step(channels, self.out_channels, factors)
@@ -195,14 +202,14 @@ class IDAUp(BaseModule):
             # What this step leaves behind has its width and stride.
             widths[first:] = [channels[first]] * len(widths[first:])
             strides[first:] = [strides[first]] * len(strides[first:])
-        if form == 'centernet':
+        if variant == 'centernet':
             factors = [s // self.strides[0] for s in self.strides[:-1]]
             self.ida_up = step(channels[:-1], channels[0], factors)
 
     @staticmethod
-    def _project(form: str, layers: dict) -> Callable[[int, int], nn.Module]:
+    def _project(variant: str, layers: dict) -> Callable[[int, int], nn.Module]:
         """What builds a projection."""
-        if form == 'centernet':
+        if variant == 'centernet':
             # Theirs is the layer that their nodes have, of a single input.
             return lambda channels, out_channels: SumNode([channels], out_channels, **layers)
         return partial(conv_norm_act, **layers)
@@ -215,7 +222,6 @@ class IDAUp(BaseModule):
             raise ValueError(f'strides={strides}: must ascend, each a multiple of the one before')
         return strides
 
-    @remaking
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
         """Aggregate the levels.
 
@@ -229,20 +235,20 @@ class IDAUp(BaseModule):
             raise ValueError(
                 f'IDA-up got {len(inputs)} feature maps and was built for {len(self.in_channels)}'
             )
-        if self.form == 'single':
+        if self.variant == 'single':
             return (self._run(self.ida_0, list(inputs))[-1],)
         levels = list(inputs)
-        ends = []
+        ends: list[Tensor] = []
         for i in range(len(levels) - 1):
             first = len(levels) - 2 - i
             # The first output is the level itself; the others take the deeper levels' places.
             levels[first + 1 :] = self._run(getattr(self, f'ida_{i}'), levels[first:])[1:]
             ends.insert(0, levels[-1])
-        if self.form == 'centernet':
+        if self.variant == 'centernet':
             return (self._run(self.ida_up, ends)[-1],)
         return (levels[-1],)
 
     def _run(self, step: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
-        if self.with_cp and torch.is_grad_enabled():
-            return recompute(step, inputs)
+        if self.with_cp:
+            return recompute(step, inputs, selective=self.with_cp == 'norm')
         return step(inputs)

@@ -1,4 +1,4 @@
-"""What builds a layer: a short name, a registry entry or a callable."""
+"""Builders of layers, from a short name, a registered name, a dict with a type, or a callable."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from mmengine.registry import MODELS
 from torch import nn
 
 
-def factory(
+def layer_builder(
     spec: str | dict | Callable,
     argument: str,
     named: Mapping[str, Callable] = {},
     needs: Sequence[str] = (),
     offers: Mapping[str, Any] = {},
-) -> Callable:
+) -> partial:
     """Turn what a config says of a layer into a callable that builds it.
 
     Args:
         spec (str | dict | Callable): A name of ``named`` or of a registry, a dict of such a ``type``
             and further arguments, or the callable itself.
-        argument (str): What the user called it, for messages.
+        argument (str): Name of the user's argument, for messages.
         named (Mapping[str, Callable]): Short names. Default: none.
-        needs (Sequence[str]): Arguments that it will be called with, and so must have. Default: none.
+        needs (Sequence[str]): Arguments that the builder is called with. Default: none.
         offers (Mapping[str, Any]): Arguments that it gets if its signature names them, or takes any
             with ``**kwargs``, and ``spec`` does not set them. Default: none.
 
     Returns:
-        Callable: Takes the arguments in ``needs``, returns the layer.
+        partial: Takes the arguments in ``needs``, returns the layer.
 
     Raises:
         TypeError: If ``spec`` is none of the three.
@@ -38,7 +38,8 @@ def factory(
             one of these or an argument that does not exist.
 
     Example:
-        >>> build = factory('Conv2d', 'block', needs=['in_channels', 'out_channels', 'kernel_size'])
+        >>> needs = ['in_channels', 'out_channels', 'kernel_size']
+        >>> build = layer_builder('Conv2d', 'block', needs=needs)
         >>> build(in_channels=3, out_channels=8, kernel_size=1)
         Conv2d(3, 8, kernel_size=(1, 1), stride=(1, 1))
     """
@@ -96,11 +97,16 @@ def _look_up(kind: str | Callable, argument: str, named: Mapping[str, Callable])
     return found
 
 
-def sequence(argument: str, value: Sequence, least: int = 0) -> tuple:
-    """A sequence that was given, as a tuple.
+def as_tuple(argument: str, value: Sequence, least: int = 0) -> tuple:
+    """Check that an argument is a list or a tuple, and return it as a tuple.
+
+    Args:
+        argument (str): Its name, for messages.
+        value (Sequence): Its value.
+        least (int): Fewest entries. Default: 0.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If it is neither a list nor a tuple.
         ValueError: If it has fewer than ``least`` entries.
     """
     if isinstance(value, str) or not isinstance(value, Iterable):

@@ -1,6 +1,6 @@
 """mmpretrain's blocks as blocks of DLA: ``arch=dict(block=dict(type='mmdla.ConvNeXtBlock'), ...)``.
 
-Each is mmpretrain's block with the arguments that ``layers/blocks.py`` asks for. They own their
+Each is mmpretrain's block with the arguments that ``blocks.py`` asks for. They own their
 shortcut, so the stages neither pool nor project one for them. Parameter names are mmpretrain's, but for
 what brings an input to the block's stride and width.
 """
@@ -12,9 +12,9 @@ from mmpretrain.models.utils import InvertedResidual as _InvertedResidual
 from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
-from ..registry import MODELS
-from .layers.blocks import strided
-from .layers.conv import ACT_CFG, NORM_CFG, conv_norm, in_place
+from ...registry import MODELS
+from .blocks import strided
+from .conv import ACT_CFG, NORM_CFG, conv_norm, in_place
 
 
 def _dilate(conv: nn.Conv2d, dilation: int) -> None:
@@ -24,7 +24,7 @@ def _dilate(conv: nn.Conv2d, dilation: int) -> None:
     conv.padding = tuple(dilation * (k // 2) for k in conv.kernel_size)
 
 
-class _ResNetArguments:
+class _ResNetArguments(nn.Module):
     """The arguments of ResNet's blocks, from those of a block of DLA."""
 
     def __init__(
@@ -78,10 +78,14 @@ class ResNetBasicBlock(_ResNetArguments, resnet.BasicBlock):
         **kwargs: Of mmpretrain's block: ``drop_path_rate``, ``with_cp``.
     """
 
-    def __init__(self, *args, dilation: int = 1, **kwargs):
+    conv2: nn.Conv2d
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, **kwargs
+    ):
         if kwargs.get('expansion', 1) != 1:
-            raise ValueError(f'expansion={kwargs["expansion"]}: of a basic block it is 1')
-        super().__init__(*args, dilation=dilation, **kwargs)
+            raise ValueError(f'expansion={kwargs["expansion"]}: must be 1 for a basic block')
+        super().__init__(in_channels, out_channels, stride, dilation, **kwargs)
         _dilate(self.conv2, dilation)
 
 
@@ -196,7 +200,7 @@ class ConvNeXtBlock(convnext.ConvNeXtBlock):
             drop_path_rate=drop_path_rate,
             use_grn=use_grn,
         )
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if strided(stride, dilation, first_dilation):
             d = first_dilation or dilation
             self.downsample = nn.Sequential(
@@ -271,6 +275,8 @@ class RepVGGBlock(repvgg.RepVGGBlock):
         conv_cfg, norm_cfg, act_cfg (dict): As in mmpretrain.
         **kwargs: Of mmpretrain's block: ``groups``, ``se_cfg``, ``with_cp``, ``deploy``.
     """
+
+    stride: int
 
     def __init__(
         self,
