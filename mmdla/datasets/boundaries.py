@@ -20,8 +20,8 @@ SPLITS = {'train': ('train',), 'val': ('val',), 'test': ('test',), 'trainval': (
 class BoundaryDataset(PairedFilesMixin, BaseSegDataset):
     """Images whose annotations are the boundaries that one or several people marked.
 
-    ``seg_map_path`` is what :func:`mmdla.io.boundary_files.read_annotations` reads: training labels come
-    from it by ``mmdla.LoadBoundaryAnnotations``, and ``mmdla.BoundaryMetric`` compares with each
+    ``seg_map_path`` is what :func:`mmdla.io.boundary_files.read_annotations` reads: training labels
+    come from it by ``mmdla.LoadBoundaryAnnotations``, and ``mmdla.BoundaryMetric`` compares with each
     annotator.
 
     Args:

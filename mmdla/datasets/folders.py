@@ -6,7 +6,7 @@ import codecs
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -138,70 +138,3 @@ def read_list(path: str, advice: str, backend_args: dict | None = None) -> list[
         raise DataFolderError(f'The list {path} is no text in UTF-8 ({error}). {advice}') from error
     names = (line.strip().replace('\\', '/') for line in text.splitlines())
     return [str(PurePosixPath(name)) for name in names if name]
-
-
-def check_pairs(
-    dataset: str,
-    data_root: str | None,
-    img_dir: str | os.PathLike,
-    ann_dir: str | os.PathLike | None,
-    img_suffix: str | Sequence[str],
-    ann_suffix: str | Sequence[str],
-) -> list[tuple[Path, Path | None]]:
-    """Images of a folder with their label maps.
-
-    Args:
-        dataset (str): Name of the data set's class.
-        data_root (str, optional): Its root, for the message.
-        img_dir (str | PathLike): Folder of the images, searched recursively.
-        ann_dir (str | PathLike, optional): Folder of the labels, built alike; none to not ask for any.
-        img_suffix (str | Sequence[str]): What image names end in.
-        ann_suffix (str | Sequence[str]): What takes the suffix's place in the name of a label map; of
-            several the first that is there. ``''`` stands for a folder.
-
-    Returns:
-        list[tuple[Path, Path | None]]: In order of name.
-
-    Raises:
-        DataFolderError: If a folder is missing, holds no image, or an image has no label map.
-    """
-    img_suffixes = (img_suffix,) if isinstance(img_suffix, str) else img_suffix
-    advice = dataset_help(dataset, data_root)
-    for folder, what in ((img_dir, 'images'), (ann_dir, 'labels')):
-        if folder is not None and not Path(folder).is_dir():
-            raise DataFolderError(f'The folder of {what} is missing: {folder}. {advice}')
-    images = {}
-    for path in sorted(Path(img_dir).rglob('*')):
-        # Hidden files (`._a.png`) are not the data set's; mmseg passes them over too.
-        hidden = path.name.startswith('.')
-        suffix = next((s for s in img_suffixes if not hidden and path.name.endswith(s)), None)
-        if suffix:
-            stem = path.relative_to(img_dir).as_posix()[: -len(suffix)]
-            if stem in images:
-                raise DataFolderError(
-                    f'{images[stem]} and {path} are the same image twice: keep one. {advice}'
-                )
-            images[stem] = path
-    if not images:
-        raise DataFolderError(
-            f'The folder of images holds none ending in {" or ".join(img_suffixes)}: {img_dir}. '
-            f'{advice}'
-        )
-    if ann_dir is None:
-        return [(path, None) for path in images.values()]
-    suffixes = (ann_suffix,) if isinstance(ann_suffix, str) else ann_suffix
-    pairs, lacking = [], []
-    for stem, path in images.items():
-        candidates = [Path(ann_dir) / (stem + suffix) for suffix in suffixes]
-        there = (c for c, s in zip(candidates, suffixes) if (c.is_file() if s else c.is_dir()))
-        labels = next(there, None)
-        pairs.append((path, labels or candidates[0]))
-        if labels is None:
-            lacking.append(path)
-    if lacking:
-        first = dict(pairs)[lacking[0]]
-        raise DataFolderError(
-            f'{len(lacking)} of {len(pairs)} images in {img_dir} have no label map; the first: {first} '
-            f'is missing. {advice}'
-        )
-    return pairs

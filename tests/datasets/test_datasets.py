@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('mmseg')
-from conftest import shared
-from mmdla.utils.data_checks import check_config
+from conftest import shared, validate
 from mmengine.config import Config
 from mmseg.datasets import CityscapesDataset
 
@@ -26,6 +25,7 @@ from mmdla.datasets import (
 )
 from mmdla.datasets.demo_streets import DemoStreetsDataset, Scene
 from mmdla.datasets.transforms import ReflectPad, ReflectRotate
+from mmdla.datasets.validation import DatasetError
 
 SIZES = dict(train=3, val=2)
 LOAD = [dict(type='LoadImageFromFile'), dict(type='mmseg.LoadAnnotations')]
@@ -257,13 +257,12 @@ def test_padding_reflects_the_image_and_voids_the_labels():
 
 
 @pytest.mark.parametrize('config', ['dla34_cityscapes', 'dla34_camvid'])
-def test_missing_data_is_reported_before_anything_is_built(config, tmp_path, monkeypatch):
+def test_missing_data_are_reported_with_how_to_get_them(config, tmp_path, monkeypatch):
     variable = {'dla34_cityscapes': 'CITYSCAPES_ROOT', 'dla34_camvid': 'CAMVID_ROOT'}[config]
     monkeypatch.setenv(variable, str(tmp_path / 'nowhere'))
     root = Path(__file__).resolve().parents[2]
-    cfg = Config.fromfile(root / f'configs/{config}.py')
-    with pytest.raises(DataFolderError) as caught:
-        check_config(cfg, ['train'])
+    with pytest.raises((DataFolderError, DatasetError)) as caught:
+        validate(Config.fromfile(root / f'configs/{config}.py'), 'train')
     text = str(caught.value)
     assert str(tmp_path / 'nowhere') in text
     assert variable in text
@@ -272,36 +271,41 @@ def test_missing_data_is_reported_before_anything_is_built(config, tmp_path, mon
 
 
 def test_mmsegs_other_data_sets_pass(tmp_path):
-    """Some look at their folder as they are built; the check builds none."""
     for folder, name in (('images', '21_training.png'), ('labels', '21_manual1.png')):
         (tmp_path / folder).mkdir()
         cv2.imwrite(str(tmp_path / folder / name), np.zeros((4, 4), np.uint8))
     prefix = dict(img_path='images', seg_map_path='labels')
-    dataset = dict(type='DRIVEDataset', data_root=str(tmp_path), data_prefix=prefix)
-    cfg = Config(dict(train_dataloader=dict(dataset=dict(dataset, img_suffix='_training.png'))))
-    check_config(cfg, ['train'])
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations'),
+        dict(type='PackSegInputs'),
+    ]
+    dataset = dict(
+        type='DRIVEDataset', data_root=str(tmp_path), data_prefix=prefix, img_suffix='_training.png', pipeline=pipeline
+    )  # fmt: skip
+    cfg = Config(dict(default_scope='mmseg', train_dataloader=dict(dataset=dataset)))
+    assert not validate(cfg, 'train')
     (tmp_path / 'labels/21_manual1.png').unlink()
-    with pytest.raises(DataFolderError, match='DRIVEDataset reads data_root'):
-        check_config(cfg, ['train'])
-    # mmpretrain's may have a string, or images that no mmseg class reads.
-    for other in ('img_path', dict(img_path='x')):
-        check_config(
-            Config(dict(train_dataloader=dict(dataset=dict(type='X', data_prefix=other)))), ['train']
-        )
-
-
-def test_hidden_files_are_passed_over(streets):
-    image = next(streets.glob('leftImg8bit/train/*/*.png'))
-    image.with_name(f'._{image.name}').write_bytes(b'')
-    dataset = dict(type='CityscapesDataset', data_root=str(streets), data_prefix=PREFIX)
-    check_config(Config(dict(train_dataloader=dict(dataset=dataset))), ['train'])
+    with pytest.raises(DatasetError, match='seg_map_path of 1 of 1 samples does not exist'):
+        validate(cfg, 'train')
 
 
 def test_incomplete_cityscapes_is_reported(streets):
-    dataset = dict(type='CityscapesDataset', data_root=str(streets), data_prefix=PREFIX)
+    image = next(streets.glob('leftImg8bit/train/*/*.png'))
+    image.with_name(f'._{image.name}').write_bytes(b'')  # hidden files are passed over
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations'),
+        dict(type='PackSegInputs'),
+    ]
+    dataset = dict(
+        type='CityscapesDataset', data_root=str(streets), data_prefix=PREFIX, pipeline=pipeline
+    )
     repeated = dict(type='RepeatDataset', dataset=dataset, times=2)
-    cfg = Config(dict(train_dataloader=dict(dataset=repeated)))
-    check_config(cfg, ['train'])
+    cfg = Config(dict(default_scope='mmseg', train_dataloader=dict(dataset=repeated)))
+    validate(cfg, 'train')
     next(streets.glob('gtFine/train/*/*labelTrainIds.png')).unlink()
-    with pytest.raises(DataFolderError, match=r'1 of 3 images .* have no label map'):
-        check_config(cfg, ['train'])
+    with pytest.raises(
+        DatasetError, match=r'seg_map_path of 1 of 3 samples does not exist.*CITYSCAPES_ROOT'
+    ):
+        validate(cfg, 'train')
