@@ -93,7 +93,8 @@ class DLA(LevelBackbone):
             those of any model with this network in it; ``checkpoint='timm'`` fetches the published
             weights of ``arch``. A file with less than the whole network is an error, unless the dict
             has ``strict=False``. Default, and what a checkpoint lacks then: the paper's, normal with
-            variance 2 / (k^2 out_channels); layers and blocks with an initialization of their own keep it.
+            variance 2 / (k^2 out_channels); layers and blocks with an initialization of their own
+            keep it.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
