@@ -242,7 +242,7 @@ def _convert(
         form, classes = AUTHORS_DLASEG, 'fc.0.bias'
         rest = {f'decode_head.{k}': k for k in beside if k.startswith('dla_up.')}
         rest |= {f'decode_head.conv_seg.{n}': f'fc.0.{n}' for n in ('weight', 'bias')}
-    elif within and kind == 'DLA' and {'dla_up', 'ida_up'} <= parts:
+    elif within and kind == 'DLA' and {'dla_up', 'ida_up'} <= parts and _has_our_neck(beside):
         form, classes = CENTERNET, 'hm.2.bias'
         ups = [k for k in beside if k.startswith(('dla_up.', 'ida_up.'))]
         rest = {f'neck.{_centernet_name(k, source)}': k for k in ups}
@@ -331,6 +331,13 @@ def _sequence_layers(under: Mapping[str, str], source: str) -> dict[str, str]:
 def _down_ratio(names: Iterable[str]) -> int:
     """Output stride, which the number of nested aggregations tells."""
     return 2 ** (5 - len({k.split('.')[1] for k in names if k.startswith('dla_up.')}))
+
+
+def _has_our_neck(names: Iterable[str]) -> bool:
+    """Whether convolutions have biases and batch norm follows; SMOKE's and others have other layers."""
+    ends = ('.conv.bias', '.running_mean')
+    ups = [name for name in names if name.startswith(('dla_up.', 'ida_up.'))]
+    return all(any(name.endswith(end) for name in ups) for end in ends)
 
 
 def _centernet_name(key: str, source: str) -> str:

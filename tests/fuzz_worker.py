@@ -23,9 +23,11 @@ TOOLS = Path(__file__).resolve().parents[1] / 'tools/dataset_converters'
 
 
 def checkpoint(path: Path) -> None:
-    from mmdla.checkpoints import convert_released, read_checkpoint, state_dict_of
+    from mmdla.checkpoints import convert_released, read_checkpoint
 
-    convert_released(state_dict_of(read_checkpoint(path), str(path)), str(path))
+    content = read_checkpoint(path)
+    converted = convert_released(content, str(path))
+    assert converted.report.total >= len(converted.state_dict)
 
 
 def annotations(path: Path) -> None:

@@ -79,6 +79,15 @@ def _encode(text: str, encoding: str = 'utf-8') -> bytes:
     return text.encode('latin1')
 
 
+def _bytearray(text: Any = b'', encoding: str = '') -> bytearray:
+    """Not of a length alone, which may be any."""
+    return bytearray(text if isinstance(text, bytes | bytearray) else _encode(text, encoding))
+
+
+def _bytes(*args: Any) -> bytes:
+    return bytes(_bytearray(*args))
+
+
 def _load_from_bytes(data: bytes) -> Any:
     """A storage that was pickled by itself."""
     module = plain_pickle_module(plain_only=True)
@@ -152,7 +161,7 @@ def _multiarray() -> Any:
 
 def _table() -> dict[tuple[str, str], Any]:
     """What a pickle may name, by module and name."""
-    builtin = (set, frozenset, complex, slice, range, bytearray, bytes, int, float, bool, str, list,
+    builtin = (set, frozenset, complex, slice, range, int, float, bool, str, list,
                tuple, dict, object)  # fmt: skip
     containers = (
         collections.OrderedDict,
@@ -182,6 +191,8 @@ def _table() -> dict[tuple[str, str], Any]:
         ('copyreg', '_reconstructor'): _reconstructor,
         ('copyreg', '__newobj__'): _new,
         ('_codecs', 'encode'): _encode,
+        ('builtins', 'bytes'): _bytes,
+        ('builtins', 'bytearray'): _bytearray,
         ('numpy', 'dtype'): _dtype,
         ('torch.nn.parameter', 'Parameter'): torch.nn.Parameter,
         ('torch._tensor', '_rebuild_from_type_v2'): _tensor_of_subclass,
