@@ -178,6 +178,11 @@ def run_tool(monkeypatch, capsys):
     return run
 
 
+def load_tool(name: str) -> SimpleNamespace:
+    """The functions of a script of tools/."""
+    return SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / name), run_name='tool'))
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
+from mmengine.registry import VISUALIZERS, init_default_scope
 from mmengine.utils import track_iter_progress
 
-import mmdla  # noqa: F401
-from mmdla.engine.config import add_cfg_options, read_config
+from mmdla.datasets.validation import build_dataset
+from mmdla.engine.config import add_cfg_options, read_config, scope_of
 from mmdla.visualization.images import to_bgr8
 
 
@@ -28,8 +28,8 @@ def main() -> None:
     add_cfg_options(parser)
     args = parser.parse_args()
     cfg = read_config(args)
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
+    init_default_scope(scope_of(cfg))
+    dataset = build_dataset(cfg[f'{args.split}_dataloader'].dataset)
     cfg.visualizer.setdefault('name', 'visualizer')
     visualizer = VISUALIZERS.build(cfg.visualizer)
     visualizer.dataset_meta = dataset.metainfo

@@ -32,7 +32,7 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 
 import mmdla
-from mmdla.engine.config import build_model
+from mmdla.engine.config import build_model, scope_of
 from mmdla.engine.platform import device_name
 from mmdla.registry import check_library
 from mmdla.utils.complexity import blank_images, count
@@ -160,9 +160,8 @@ def known(name: str, names: list[str]) -> None:
 
 def prepare(cfg: Config, row: Row, args: argparse.Namespace) -> nn.Module:
     """The model, on its device; what it costs goes to the row."""
-    scope = cfg.get('default_scope', 'mmseg')
     # The configs are of many libraries, and mmengine warns of each change.
-    with DefaultScope.overwrite_default_scope(scope):
+    with DefaultScope.overwrite_default_scope(scope_of(cfg)):
         model = build_model(cfg).to(args.device)
     # Two: in training, batch norm wants more than one value a channel.
     images = blank_images(model, 2, *args.shape)

@@ -29,11 +29,11 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.utils import track_iter_progress
-from torch import Tensor, nn
+from torch import Tensor
 
 import mmdla  # noqa: F401
 from mmdla.checkpoints import load_pretrained
-from mmdla.engine.config import build_model
+from mmdla.engine.config import build_model, scope_of
 from mmdla.io.images import read_image
 from mmdla.models import DLA, DRN
 from mmdla.models.backbones.levels import LevelBackbone
@@ -206,7 +206,7 @@ def trained_network(name: str, config: str, checkpoint: str, image: np.ndarray) 
         ValueError: If it is no DLA or DRN, or the checkpoint is another network's.
     """
     cfg = Config.fromfile(config)
-    check_library(cfg.get('default_scope', 'mmseg'), config)
+    check_library(scope_of(cfg), config)
     if 'model' not in cfg:
         raise ValueError(f'{config}: must be a config with a model, and has none')
     if 'data_preprocessor' in cfg:  # which mmpretrain's runner gives the model
@@ -215,28 +215,9 @@ def trained_network(name: str, config: str, checkpoint: str, image: np.ndarray) 
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, LevelBackbone):
         raise ValueError(f'{config}: its backbone must be a DLA or DRN, not {type(backbone).__name__}')
-    load_whole(backbone, checkpoint, config)
+    load_pretrained(backbone, checkpoint)
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     return Network(name, backbone, model.data_preprocessor(dict(inputs=[pixels]))['inputs'], [None])
-
-
-def load_whole(backbone: nn.Module, checkpoint: str, config: str) -> None:
-    """Load weights.
-
-    Raises:
-        ValueError: If the checkpoint has not all of them.
-    """
-    tensors = {k: v for k, v in backbone.state_dict().items() if v.is_floating_point()}
-    for tensor in tensors.values():
-        tensor.fill_(torch.nan)  # and what is not in the file stays so
-    load_pretrained(backbone, checkpoint)
-    missing = [k for k, v in tensors.items() if v.isnan().any()]
-    if missing:
-        raise ValueError(
-            f'{checkpoint}: lacks {len(missing)} of the {len(tensors)} tensors that the backbone of '
-            f'{config} has, or has them of another shape or NaN, as {missing[0]}; it must be of this '
-            'network'
-        )
 
 
 def run(network: Network, seed: int | None, period: int, args: argparse.Namespace) -> None:
