@@ -14,11 +14,9 @@ from urllib.request import url2pathname
 
 import torch
 
+from .downloads import check_hash, download, wanted_hash
+from .errors import CheckpointError
 from .plain_pickles import ForeignClassError, plain_pickle_module
-
-
-class CheckpointError(ValueError):
-    """A file is not a checkpoint that can be used; the message says why."""
 
 
 def read_checkpoint(
@@ -52,11 +50,9 @@ def read_checkpoint(
             holds no mapping; with ``plain_only``, also if it holds an object of another class.
         ValueError: If what follows ``#`` in an address is not a hash.
     """
-    from .downloads import check_hash, download, wanted_hash
-
     source = os.fspath(source)
     if re.match(r'https?://', source):
-        path = download(source)
+        path = download(source, lambda file, name: read_file(file, 'meta', name=name))
     elif source.startswith('file://'):
         url, fragment = urldefrag(source)
         path = Path(url2pathname(urlparse(url).path))

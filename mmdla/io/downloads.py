@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -13,13 +14,18 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import torch
 
-from .checkpoint_files import CheckpointError, read_file
+from .errors import CheckpointError
 
 HUB = 'https://huggingface.co'
 
 
-def download(address: str) -> Path:
+def download(address: str, verify: Callable[[Path, str], object]) -> Path:
     """Fetch a checkpoint once, however many processes ask for it, and return where it is kept.
+
+    Args:
+        address (str): ``http(s)://``, with ``#sha256=...`` or without.
+        verify (Callable[[Path, str], object]): Called with a fetched file and its name for messages,
+            before the file is kept; raises an error if it is no checkpoint.
 
     Raises:
         CheckpointError: If it cannot be fetched, kept or read, or is not what its hash says.
@@ -38,7 +44,7 @@ def download(address: str) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(f'{path}.lock'):
                 if not path.exists():
-                    _fetch(url, path, wanted)
+                    _fetch(url, path, wanted, verify)
                     return path
         except OSError as error:
             raise CheckpointError(
@@ -49,7 +55,7 @@ def download(address: str) -> Path:
     return path
 
 
-def _fetch(url: str, path: Path, wanted: str | None) -> None:
+def _fetch(url: str, path: Path, wanted: str | None, verify: Callable[[Path, str], object]) -> None:
     """Download a file; it gets its name when it is complete."""
     if url.startswith(f'{HUB}/'):
         url = (os.environ.get('HF_ENDPOINT') or HUB).rstrip('/') + url.removeprefix(HUB)
@@ -62,7 +68,7 @@ def _fetch(url: str, path: Path, wanted: str | None) -> None:
             raise CheckpointError(
                 f'checkpoint {url!r}: truncated, {found:,} of {size:,} bytes arrived; try again'
             )
-        read_file(part, 'meta', name=repr(url))
+        verify(part, repr(url))
         check_hash(part, wanted or announced, url)
         os.replace(part, path)
     except (URLError, HTTPException, ConnectionError, TimeoutError) as error:

@@ -1,0 +1,5 @@
+"""What the readers of checkpoints raise."""
+
+
+class CheckpointError(ValueError):
+    """A file is not a checkpoint that can be used; the message says why."""
