@@ -22,7 +22,7 @@ from mmengine.registry import DATASETS
 from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from .folders import KNOWN, DataFolderError, dataset_help
 
@@ -208,6 +208,8 @@ class DatasetValidator:
         Raises:
             DatasetError: With the first thing that is certain to fail.
         """
+        if isinstance(dataset, IterableDataset):
+            return  # it cannot be asked for its samples
         leaves = list(unwrap(dataset))
         for number, leaf in enumerate(leaves):
             title = f'{name}, {type(leaf).__name__}' + (f' {number}' if len(leaves) > 1 else '')

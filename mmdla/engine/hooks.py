@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from torch.utils.data import IterableDataset
 
 from ..datasets.validation import (
     SAMPLES,
@@ -200,7 +201,7 @@ class DatasetValidationHook(Hook):
         Raises:
             DatasetError: If training or evaluating is certain to fail; the message says what to do.
         """
-        loops = {s: getattr(runner, f'_{s}_loop') for s in ('train', 'val', 'test')}
+        loops = {s: getattr(runner, f'_{s}_loop', None) for s in ('train', 'val', 'test')}
         loops = {split: loop for split, loop in loops.items() if isinstance(loop, BaseLoop)}
         failed: list[str | None] = [None]
         if get_rank() == 0:
@@ -244,7 +245,8 @@ def check_train_loop(loop: BaseLoop) -> None:
             "train_cfg counts epochs: use sampler=dict(type='DefaultSampler', shuffle=True), or "
             "train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)"
         )
-    if not endless and not len(loader):
+    countable = not isinstance(loader.dataset, IterableDataset)
+    if countable and not endless and not len(loader):
         raise ValueError(
             f'train_dataloader has no batch: {len(loader.dataset)} samples are fewer than '
             f'batch_size={loader.batch_size}, and drop_last leaves the rest out. Use a smaller '

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from ..datasets.validation import DatasetError, build_dataset, sample_name
 
@@ -102,18 +102,13 @@ class SeededDataset(Dataset):
     are read and set there.
 
     Args:
-        dataset (dict | Dataset): The data set, or its config.
-
-    Raises:
-        DataFolderError, DatasetError: If it cannot be built, see
-            :func:`mmdla.datasets.validation.build_dataset`.
+        dataset (Dataset): The data set.
     """
 
     dataset: Dataset
 
-    def __init__(self, dataset: dict | Dataset):
-        built = build_dataset(dataset) if isinstance(dataset, dict) else dataset
-        self.__dict__['dataset'] = built
+    def __init__(self, dataset: Dataset):
+        self.__dict__['dataset'] = dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -140,3 +135,16 @@ class SeededDataset(Dataset):
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.dataset, name, value)
+
+
+def seeded_dataset(dataset: dict) -> Dataset:
+    """Build a :class:`SeededDataset` from the config of what it wraps.
+
+    Data sets without indices stay as they are: PyTorch's loaders read them in their own order.
+
+    Raises:
+        DataFolderError, DatasetError: If it cannot be built, see
+            :func:`mmdla.datasets.validation.build_dataset`.
+    """
+    built = build_dataset(dataset)
+    return built if isinstance(built, IterableDataset) else SeededDataset(built)

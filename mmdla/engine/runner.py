@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from .config import type_name
 from .hooks import check_train_loop
-from .reproducibility import SeededDataset, SeededSampler
+from .reproducibility import SeededSampler, seeded_dataset
 from .resume import check_same_network, prepare_work_dir
 
 # What a run of the tools has beside the config's own hooks; all can be named in any config.
@@ -24,7 +24,7 @@ class ReproducibleRunner(Runner):
     """mmengine's runner, whose runs are the same for one seed, resumed or not.
 
     - Samples of training are read with the generators seeded by their position in the run
-      (:class:`SeededSampler`, :class:`SeededDataset`), whatever the number of loader processes.
+      (:class:`SeededSampler`, :func:`seeded_dataset`), whatever the number of loader processes.
     - A sample that cannot be read is named.
     - With ``channels_last = True`` in the config the weights are in channels-last memory format, and so
       is what convolutions make of any input.
@@ -47,7 +47,7 @@ class ReproducibleRunner(Runner):
             return dataloader
         cfg = dict(dataloader)
         if isinstance(cfg['dataset'], dict):
-            cfg['dataset'] = dict(type=SeededDataset, dataset=cfg['dataset'])
+            cfg['dataset'] = dict(type=seeded_dataset, dataset=cfg['dataset'])
             if dataloader is self._train_dataloader and isinstance(cfg.get('sampler'), dict):
                 cfg['sampler'] = dict(type=SeededSampler, sampler=cfg['sampler'])
         if not cfg.get('num_workers'):

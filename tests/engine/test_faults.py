@@ -284,8 +284,18 @@ def test_loops_that_would_never_train_are_refused():
 
     DATASETS.register_module('Some', module=Some, force=True)
 
-    def build(loop, sampler, **loader):
-        cfg = dict(dataset=dict(type='Some'), sampler=dict(type=sampler), num_workers=0, **loader)
+    class Stream(torch.utils.data.IterableDataset):
+        """Without indices, and so without a sampler."""
+
+        def __iter__(self):
+            return iter([dict(inputs=torch.zeros(3, 8, 8))] * 4)
+
+    DATASETS.register_module('Stream', module=Stream, force=True)
+
+    def build(loop, sampler, kind='Some', **loader):
+        cfg = dict(
+            dataset=dict(type=kind), sampler=sampler and dict(type=sampler), num_workers=0, **loader
+        )
         runner = ReproducibleRunner(
             torch.nn.Linear(1, 1), work_dir='unused', train_dataloader=cfg, train_cfg=loop,
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=1)), experiment_name='loops', log_level='ERROR',
@@ -307,6 +317,7 @@ def test_loops_that_would_never_train_are_refused():
         next(iter(build(iters, 'InfiniteSampler', batch_size=4, drop_last=True)))['inputs'].__len__()
         == 4
     )
+    assert next(iter(build(iters, None, batch_size=2, kind='Stream')))['inputs'].__len__() == 2
     # Settings of loader processes are no fault where there are none.
     loader = build(epochs, 'DefaultSampler', batch_size=2, persistent_workers=True, prefetch_factor=2)
     assert (loader.num_workers, loader.persistent_workers) == (0, False)
