@@ -13,6 +13,7 @@ import mmdla
 
 project = 'mmdla'
 author = 'The mmdla authors'
+copyright = author
 release = version = mmdla.__version__
 
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx_copybutton']
