@@ -29,6 +29,7 @@ myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # the docstrings name the types
 autodoc_preserve_defaults = True
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_use_admonition_for_examples = False
 copybutton_prompt_text = r'>>> |\.\.\. |\$ '
