@@ -1,7 +1,10 @@
-"""The code that the docs print runs."""
+"""The pages: their code runs, their links lead somewhere, the site shows all of them."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -70,13 +73,98 @@ def test_tables_on_classification_are_the_metafiles():
         ), name  # fmt: skip
 
 
-def test_nothing_is_left_to_fill_in():
-    for page in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
-        assert not re.findall(r'^[A-Z]{4,}$|epoch_N', page.read_text(), re.MULTILINE), page.name
+def pages() -> list[Path]:
+    """All pages in Markdown: the site's, and those of the repository."""
+    found = [*ROOT.glob('*.md'), *ROOT.glob('.github/*.md')]
+    for folder in ('docs', 'configs', 'tools'):
+        found += ROOT.glob(f'{folder}/**/*.md')
+    return sorted(found)
 
 
-def test_links_and_pictures_exist():
-    for page in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
-        for target in re.findall(r'\]\(([^)#]+)[^)]*\)', page.read_text()):
-            if not target.startswith('http'):
-                assert (page.parent / target).exists(), f'{page.name}: {target}'
+def without_code(text: str) -> str:
+    return re.sub(r'^```.*?^```|`[^`\n]*`', '', text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What `#...` can name: the headings, written as web pages of the repository and the site write them."""
+    text = re.sub(r'^```.*?^```', '', page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r'^#+ (.+)$', text, re.MULTILINE)
+    return {re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+by_page = pytest.mark.parametrize('page', pages(), ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@by_page
+def test_nothing_is_left_to_fill_in(page):
+    assert not re.findall(r'^[A-Z]{4,}$|epoch_N', page.read_text(), re.MULTILINE)
+
+
+@by_page
+def test_links_and_pictures_exist(page):
+    for target, anchor in re.findall(
+        r'\]\(([^)#\s]*)#?([^)\s]*)[^)]*\)', without_code(page.read_text())
+    ):
+        if re.match(r'\w+:', target):
+            continue
+        other = page.parent / target if target else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), f'{target}#{anchor}'
+
+
+@by_page
+def test_python_of_pages_compiles(page):
+    for code in re.findall(r'^```python\n(.*?)^```', page.read_text(), re.MULTILINE | re.DOTALL):
+        compile(code, str(page), 'exec')
+
+
+def entries(index: Path) -> list[str]:
+    """The pages that the tables of contents of a page name."""
+    tables = re.findall(r'^```{toctree}\n(.*?)^```', index.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line for table in tables for line in table.splitlines() if line and line[0] != ':']
+    return [re.sub(r'^.*<(.+)>$', r'\1', line) + '.md' for line in lines]
+
+
+@pytest.mark.parametrize('folder', ['', 'api'])
+def test_every_page_is_in_the_navigation(folder):
+    docs = ROOT / 'docs' / folder
+    listed = [name for name in entries(docs / 'index.md') if '/' not in name]
+    there = {path.name for path in docs.glob('*.md')} - {'index.md', 'README.md'}
+    assert len(listed) == len(set(listed))
+    assert set(listed) == there
+    linked = (docs / ('index.md' if folder else 'README.md')).read_text()
+    assert not [name for name in there if f']({name})' not in linked], 'its index does not name it'
+
+
+def test_api_reference_has_every_public_name():
+    pytest.importorskip('mmseg')
+    pytest.importorskip('mmpretrain')
+    import mmdla.apis
+    import mmdla.datasets
+    import mmdla.deploy
+    import mmdla.engine
+    import mmdla.models.layers
+    from mmdla.registry import extensions
+
+    text = '\n'.join(page.read_text() for page in (ROOT / 'docs/api').glob('*.md'))
+    names = re.findall(r'^\.\. auto\w+:: (\S+)$', text, re.MULTILINE)
+    documented = [pkgutil.resolve_name(name) for name in names]
+    assert len(names) == len(set(names))
+    assert not [name for name, thing in zip(names, documented) if not inspect.getdoc(thing)]
+
+    packages = (
+        mmdla.models,
+        mmdla.models.layers,
+        mmdla.datasets,
+        mmdla.apis,
+        mmdla.deploy,
+        mmdla.engine,
+    )
+    public = [getattr(package, name) for package in packages for name in package.__all__]
+    public = [thing for thing in public if callable(thing)]  # and not the tables of names
+    for attribute in ('MODELS', 'DATASETS', 'TRANSFORMS', 'METRICS', 'VISUALIZERS'):
+        public += [
+            getattr(importlib.import_module(module), name)
+            for name, (module, _) in extensions(attribute).items()
+        ]
+    assert not [thing for thing in public if thing not in documented]

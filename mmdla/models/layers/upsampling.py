@@ -127,7 +127,7 @@ def match_size(x: Tensor, size: Sequence[int], slack: int) -> Tensor:
         slack (int): Difference, in pixels, that rounding explains.
 
     Returns:
-        Tensor: (N, C, *size).
+        Tensor: Of shape ``(N, C, *size)``.
 
     Raises:
         ValueError: If the sizes differ by more than ``slack``.
