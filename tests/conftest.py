@@ -21,6 +21,11 @@ import numpy as np
 import pytest
 import torch
 
+# Each process of pytest-xdist gets one thread.
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ['OMP_NUM_THREADS'] = '1'
+    torch.set_num_threads(1)
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get('MMDLA_SHARED', ROOT.parent / 'shared'))
 

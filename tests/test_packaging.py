@@ -95,6 +95,7 @@ for hidden in sys.argv[1:]:
 """
 
 
+@pytest.mark.e2e
 def test_without_libraries(tmp_path):
     """Networks work without mmseg, mmpretrain, both; all the rest says in one sentence what it needs."""
     done = subprocess.run(

@@ -178,6 +178,7 @@ def test_every_name(library, attribute, name, module):
         assert getattr(root, attribute).get(f'mmdla.{name}') is cls
 
 
+@pytest.mark.e2e
 def test_scoped_names_need_no_import(tmp_path):
     python(
         """
@@ -210,6 +211,7 @@ def test_layers_and_backbones_have_plain_names():
         mmdla.models.Nothing  # noqa: B018
 
 
+@pytest.mark.e2e
 def test_a_user_s_own_class_keeps_its_name(tmp_path):
     python(
         """
@@ -228,6 +230,7 @@ def test_a_user_s_own_class_keeps_its_name(tmp_path):
 # -- all at once ----------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_register_all_modules(tmp_path):
     python(
         """
@@ -271,6 +274,7 @@ def test_configs_of_the_package(tmp_path):
 # -- libraries that are missing or broken -----------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_backbones_import_neither_mmseg_nor_mmpretrain(tmp_path):
     out = python(
         """
@@ -311,6 +315,7 @@ def test_without_mmengine(tmp_path):
     assert "mmdla needs mmengine, which is not installed: pip install 'mmdla[onedl]'" in out
 
 
+@pytest.mark.e2e
 def test_a_broken_library_bothers_only_who_uses_it(tmp_path):
     (tmp_path / 'mmseg').mkdir()
     (tmp_path / 'mmseg/__init__.py').write_text("raise RuntimeError('compiled for another torch')")

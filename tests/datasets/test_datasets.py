@@ -204,6 +204,7 @@ def _generate(root):
     return os.getpid(), manifest['sizes'], len(list(root.rglob('*.png')))
 
 
+@pytest.mark.ddp
 def test_several_processes_may_start_together(tmp_path):
     with multiprocessing.get_context('spawn').Pool(3) as pool:
         seen = pool.map(_generate, [tmp_path / 'streets'] * 3, chunksize=1)

@@ -100,6 +100,7 @@ def classifier(head: str = 'LinearClsHead', arch=SMALL):
 # -- the same outputs -----------------------------------------------------------------------------
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize('kind', [DLA, DRN])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_every_architecture(kind, dtype):
@@ -198,6 +199,7 @@ def test_classifiers(head, compiled):
             close(quick.extract_feat(x, stage), model.extract_feat(x, stage))
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize('dtype', [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_compiled_segmentor(dtype):
     """In one graph, whatever the size."""

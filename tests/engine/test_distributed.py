@@ -133,6 +133,7 @@ def without_loaders(*options: str) -> list[str]:
     return ['--cfg-options', *small_run(6), *loading, *options]
 
 
+@pytest.mark.ddp
 def test_two_nodes_equal_one_process(job, tmp_path):
     """Two nodes of two processes, a sample each, learn what one process learns from batches of four."""
     # In float32 the first losses differ by 1e-6, and a network that is random makes more of it.
@@ -170,6 +171,7 @@ def test_two_nodes_equal_one_process(job, tmp_path):
     assert changed < 1e-8
 
 
+@pytest.mark.ddp
 def test_a_killed_process_ends_the_job_and_restarts_go_on(job, tmp_path):
     config, env = job('Killer')
     left = tmp_path / 'kills_left'
@@ -207,6 +209,7 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 """
 
 
+@pytest.mark.ddp
 @pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='needs /proc')
 def test_the_groups_threads_end_before_the_process(job, tmp_path):
     """One that is still there when the interpreter ends may abort it."""
@@ -242,6 +245,7 @@ sys.exit(max(job.wait() for job in jobs))
 """
 
 
+@pytest.mark.ddp
 def test_slurm_tasks_train_together(job, tmp_path):
     """With an srun that starts the tasks on this machine, as Slurm does on others."""
     config, env = job()

@@ -105,6 +105,7 @@ log_processor = dict(by_epoch=True)
 """
 
 
+@pytest.mark.e2e
 def test_a_run_by_epochs_without_a_seed(train, tmp_path):
     """The seed that mmengine drew is the resumed run's too."""
     config = tmp_path / 'epochs.py'
@@ -156,6 +157,7 @@ def limited_run(folder: Path, work: Path, streets: Path, killed: bool) -> subpro
     )  # fmt: skip
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize('killed', [True, False], ids=['killed', 'disk full'])
 def test_what_interrupts_the_writing_of_a_checkpoint(train, whole_run, streets, tmp_path, killed):
     whole = uninterrupted(train, whole_run, streets)
@@ -361,6 +363,7 @@ def test_checkpoints_run_nothing(train, run_tool, whole_run, streets, tmp_path, 
     assert not target.exists()
 
 
+@pytest.mark.e2e
 def test_importing_leaves_mmengines_loaders():
     code = (
         'from mmengine.runner import CheckpointLoader as L; own = dict(L._schemes); import mmdla, os; '

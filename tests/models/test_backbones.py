@@ -274,6 +274,7 @@ def test_initialization_is_the_papers(name):
             assert (m.bias == 0).all()
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize('name', [*FEW, *OTHERS])
 def test_compiles_and_exports(name):
     model = (SMALL[name]() if name in SMALL else built(name)).eval()

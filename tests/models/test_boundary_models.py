@@ -436,6 +436,7 @@ def test_wrong_views_are_named():
 # Training
 
 
+@pytest.mark.e2e
 def test_training_learns_boundaries(tmp_path):
     """Squares on a ground, in bfloat16: after few iterations their outlines are found."""
     from mmseg.registry import DATASETS

@@ -80,6 +80,7 @@ for step_name in sys.argv[1:]:
 """
 
 
+@pytest.mark.ddp
 @pytest.mark.parametrize(
     'steps',
     [

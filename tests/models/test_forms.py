@@ -511,6 +511,7 @@ ALL = [f'{form}:{block}' for form in FORMS for block in PAPERS_BLOCKS + MMPRETRA
 SAMPLE = [f'{list(FORMS)[i % 6]}:{b}' for i, b in enumerate(PAPERS_BLOCKS + MMPRETRAINS_BLOCKS)]
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize(
     'pair', [p if p in SAMPLE else pytest.param(p, marks=pytest.mark.slow) for p in ALL]
 )

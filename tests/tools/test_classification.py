@@ -128,6 +128,7 @@ def test_published_weights_are_tested_by_address(images, tmp_path, run_tool, ser
     assert 'do not match' not in text
 
 
+@pytest.mark.ddp
 def test_two_processes(images, tmp_path, monkeypatch):
     env = {
         **os.environ, 'DLA_WEIGHTS': 'none', 'PYTHON': sys.executable, 'CUDA_VISIBLE_DEVICES': '-1',
@@ -167,12 +168,13 @@ def test_wrong_folders_are_named(images, monkeypatch):
     assert 'it is of class 2; with model.head.num_classes=2' in error()
     outputs = None
     (images / 'train/.ipynb_checkpoints').mkdir()
-    assert "'.ipynb_checkpoints' is class 0" in error()
+    assert "'blue' is class 1 in train data" in error()
     told = validate(Config.fromfile(FOLDER), 'train')
     assert [line for line in told if "['.ipynb_checkpoints'] are taken for classes" in line]
     (images / 'train/.ipynb_checkpoints').rmdir()
     (images / 'val/red').rename(images / 'val/rot')
-    assert "'red' is class 2 in train data, and 'rot' is class 2 in val data" in error()
+    (warning,) = validate(Config.fromfile(FOLDER), 'train', 'val')
+    assert "class 2 is 'red' in train data and 'rot' here" in warning
     (images / 'val').rename(images / 'test')
     assert f'{images}/val' in error('val')
     assert 'set FOLDER_ROOT (CIFAR10_FOLDER_ROOT for the CIFAR-10 configs) to the folder' in error(
@@ -182,6 +184,7 @@ def test_wrong_folders_are_named(images, monkeypatch):
     assert f'{images}/train/train' in error('train')
 
 
+@pytest.mark.e2e
 def test_modern_recipe_runs_where_there_is_no_gpu(images, tmp_path, monkeypatch, run_tool):
     """Mixup, cutmix, label smoothing, averaged weights, and bfloat16 in float16's place."""
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
@@ -205,7 +208,7 @@ def test_modern_recipe_runs_where_there_is_no_gpu(images, tmp_path, monkeypatch,
         'default_hooks.logger.interval=1',
     )  # fmt: skip
     assert status == 0, text
-    assert 'No GPU here: mixed precision is bfloat16.' in text
+    assert 'There is no GPU: mixed precision is bfloat16.' in text
     state = torch.load(work / 'epoch_1.pth', weights_only=False)
     assert any(k.startswith('module.backbone') for k in state['ema_state_dict'])
     assert all(torch.isfinite(v).all() for v in state['state_dict'].values())

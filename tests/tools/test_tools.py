@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
+import traceback
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,7 +20,7 @@ import torch
 from PIL import Image
 
 pytest.importorskip('mmseg')
-from conftest import free_port, run_ranks, small_run
+from conftest import forget_runs, free_port, run_ranks, small_run
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -48,7 +53,26 @@ def run(*command, env, cwd=ROOT, ok=True) -> str:
 
 
 def tool(name, *args, env, ok=True) -> str:
-    return run(sys.executable, '-W', 'ignore', ROOT / 'tools' / name, *args, env=env, ok=ok)
+    """Run a tool in this process, which has imported everything; what it wrote, or how it failed."""
+    forget_runs()
+    written = io.StringIO()
+    with (
+        mock.patch.dict(os.environ, env, clear=True),
+        mock.patch.object(sys, 'argv', [name, *map(str, args)]),
+        contextlib.redirect_stdout(written),
+        contextlib.redirect_stderr(written),
+        contextlib.chdir(ROOT) if sys.version_info >= (3, 11) else contextlib.nullcontext(),
+    ):
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        except SystemExit as error:
+            status = error.code
+        except Exception:
+            status = traceback.format_exc()
+    text = written.getvalue() + (status if isinstance(status, str) else '')
+    assert (not status) is ok, text
+    return text
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +85,7 @@ def trained(env, tmp_path_factory):
 def test_train_validates_and_leaves_pictures(trained):
     work, text = trained
     assert re.search(r'mIoU: \d+\.\d+', text)
-    assert text.count('No GPU here: SyncBN becomes BN.') == 1
+    assert text.count('There is no GPU: SyncBN becomes BN.') == 1
     folder = re.search(r'Pictures \(.*\): (.*)', text)[1]
     pictures = sorted((ROOT / folder).glob('*.png'))
     assert len(pictures) == 2
@@ -109,6 +133,7 @@ def test_test_with_tta_writes_label_maps_and_pictures(trained, env, tmp_path):
     assert len(list((tmp_path / 'show').rglob('*.png'))) == 2
 
 
+@pytest.mark.e2e
 def test_amp_on_a_cpu_is_bfloat16(env, tmp_path):
     text = tool('train.py', DEMO, '--amp', '--work-dir', tmp_path, '--cfg-options', *SMALL, env=env)
     assert "type='CPUAmpOptimWrapper'" in text
@@ -117,6 +142,7 @@ def test_amp_on_a_cpu_is_bfloat16(env, tmp_path):
     assert np.isfinite(losses).all()
 
 
+@pytest.mark.compile
 def test_compile(env, tmp_path):
     text = tool(
         'train.py', DEMO, '--compile', '--work-dir', tmp_path, '--cfg-options', *SMALL,
@@ -159,6 +185,7 @@ def test_sync_bn_is_replaced_wherever_it_stands(monkeypatch, capsys):
     assert capsys.readouterr().out.count('SyncBN becomes BN') == 1
 
 
+@pytest.mark.e2e
 def test_an_existing_mmseg_config_runs_with_type_changed(env, tmp_path):
     """A config of mmseg's own, over its own bases; `type` is changed, channels are adjusted."""
     import mmseg
@@ -197,6 +224,7 @@ train_cfg = dict(max_iters=1, val_interval=10)
     assert (tmp_path / 'work/iter_1.pth').is_file()
 
 
+@pytest.mark.e2e
 def test_an_existing_mmpretrain_config_runs_with_type_changed(env, tmp_path):
     mmpretrain = pytest.importorskip('mmpretrain')
     base = f'{mmpretrain.__path__[0]}/.mim/configs/_base_'
@@ -230,6 +258,7 @@ train_cfg = dict(max_epochs=1)
     assert 'accuracy/top1' in text
 
 
+@pytest.mark.ddp
 def test_two_processes(env, tmp_path):
     text = run(
         'bash', ROOT / 'tools/dist_train.sh', DEMO, 2, '--work-dir', tmp_path, '--cfg-options', *SMALL,
@@ -256,6 +285,7 @@ for arch in sys.argv[1:]:
 """
 
 
+@pytest.mark.ddp
 def test_every_architecture_under_ddp(tmp_path):
     from mmdla.models import DLA
 
@@ -294,7 +324,9 @@ def test_tools_name_what_is_wrong(env, tmp_path):
 
 
 def test_get_flops(env):
-    text = tool('analysis_tools/get_flops.py', DEMO, '--shape', '128', '256', env=env)
+    """In a process of its own, as from the command line."""
+    script = ROOT / 'tools/analysis_tools/get_flops.py'
+    text = run(sys.executable, '-W', 'ignore', script, DEMO, '--shape', '128', '256', env=env)
     assert 'Input: 3 x 128 x 256' in text
     # Released 18,095,163 less classifier, dead projections and frozen upsampling.
     assert f'Parameters: {18_095_163 - 513_000 - 41_728 - 304:,}' in text
