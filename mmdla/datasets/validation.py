@@ -53,7 +53,7 @@ def build_dataset(cfg: dict) -> Dataset:
         raise
     except (OSError, ValueError, AssertionError) as error:
         name = _name(cfg)
-        reason = _lists_nothing(cfg) or f'{type(error).__name__}: {error}'
+        reason = _lists_nothing(cfg) or f'{type(error).__name__}: {error}'.rstrip('.')
         raise DatasetError(
             f'{name} cannot be built: {reason}{_advice(name, cfg.get("data_root"))}'
         ) from error
