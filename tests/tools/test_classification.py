@@ -164,15 +164,16 @@ def test_wrong_folders_are_named(images, monkeypatch):
         return str(caught.value)
 
     outputs = Outputs(2, 'model.head.num_classes')
-    assert 'it is of class 2; with model.head.num_classes=2' in error()
+    assert 'it has the labels 2; with model.head.num_classes=2' in error()
     outputs = None
     (images / 'train/.ipynb_checkpoints').mkdir()
-    assert "'.ipynb_checkpoints' is class 0" in error()
+    assert "'blue' is class 1 in train data and class 0 in val data" in error()
     told = validate(Config.fromfile(FOLDER), 'train')
     assert [line for line in told if "['.ipynb_checkpoints'] are taken for classes" in line]
     (images / 'train/.ipynb_checkpoints').rmdir()
     (images / 'val/red').rename(images / 'val/rot')
-    assert "'red' is class 2 in train data, and 'rot' is class 2 in val data" in error()
+    told = validate(Config.fromfile(FOLDER), 'train', 'val')
+    assert [line for line in told if "class 2 is 'red' in train data and 'rot' here" in line]
     (images / 'val').rename(images / 'test')
     assert f'{images}/val' in error('val')
     assert 'set FOLDER_ROOT (CIFAR10_FOLDER_ROOT for the CIFAR-10 configs) to the folder' in error(
@@ -205,7 +206,7 @@ def test_modern_recipe_runs_where_there_is_no_gpu(images, tmp_path, monkeypatch,
         'default_hooks.logger.interval=1',
     )  # fmt: skip
     assert status == 0, text
-    assert 'No GPU here: mixed precision is bfloat16.' in text
+    assert 'There is no GPU: mixed precision is bfloat16.' in text
     state = torch.load(work / 'epoch_1.pth', weights_only=False)
     assert any(k.startswith('module.backbone') for k in state['ema_state_dict'])
     assert all(torch.isfinite(v).all() for v in state['state_dict'].values())

@@ -62,7 +62,7 @@ def trained(env, tmp_path_factory):
 def test_train_validates_and_leaves_pictures(trained):
     work, text = trained
     assert re.search(r'mIoU: \d+\.\d+', text)
-    assert text.count('No GPU here: SyncBN becomes BN.') == 1
+    assert text.count('There is no GPU: SyncBN becomes BN.') == 1
     folder = re.search(r'Pictures \(.*\): (.*)', text)[1]
     pictures = sorted((ROOT / folder).glob('*.png'))
     assert len(pictures) == 2
