@@ -18,6 +18,7 @@ from .io.checkpoint_files import (  # noqa: F401  all of them for others to impo
     CheckpointError,
     extend_mmengine,
     load_for_mmengine,
+    objects_in,
     read_checkpoint,
     state_dict_of,
 )
@@ -54,6 +55,10 @@ COPY = 'another copy of the weights'
 OTHER_SHAPE = 'of another shape'
 UNEXPECTED = 'not of this network'
 NO_COUNTERPART = 'no counterpart here'
+
+
+class IncompleteError(CheckpointError):
+    """A checkpoint has a part of a network only; the message says what it lacks."""
 
 
 @dataclass
@@ -192,7 +197,8 @@ def convert_released(checkpoint: Mapping, source: str = 'checkpoint') -> Convert
         raise CheckpointError(
             f"{source}: neither an authors' DLA, DLASeg, DRN or DRNSeg checkpoint, nor timm's DLA, nor "
             "a ResNet with torchvision's names, nor mmdet3d's DLANet, nor a DLASeg of the CenterNet "
-            f'family, nor a model with such a backbone (its keys: {_listed(tensors or checkpoint, 6)})'
+            f'family, nor a model with such a backbone (its keys: '
+            f'{_listed(tensors or map(str, checkpoint), 6)}){"" if tensors else objects_in(checkpoint)}'
         )
     return found
 
@@ -465,6 +471,7 @@ def _fit(
             f'{source}: none of its parameters is one of {network}'
             + (f' below prefix={prefix!r}' if prefix else '')
             + f' (its keys: {_listed(tensors or map(str, content), 6)})'
+            + ('' if tensors else objects_in(content))
         )
     report = LoadReport(source, at if names is views[0] else found.report.prefix)
     state: dict[str, Tensor] = {}
@@ -482,7 +489,7 @@ def _fit(
             lacking.append(f'{name} (missing)')
     report.missing = lacking
     if lacking and strict:
-        raise CheckpointError(
+        raise IncompleteError(
             f'{source}: of another network than the model; {_listed(lacking, 3)}: the file lacks '
             f'{len(lacking)} of the {len(own)} entries of {network}, or has them in another shape'
         )
@@ -565,15 +572,20 @@ def load_pretrained(
 
 
 def _fit_model(
-    model: nn.Module, checkpoint: Mapping, source: str
+    model: nn.Module, checkpoint: Mapping, source: str, strict: bool = True
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    name = f'the model, {type(model).__name__} with {type(model.backbone).__name__}'
-    dropped = getattr(model.backbone, 'dropped', tuple)()
+    name = f'the model, {type(model).__name__}'
+    backbone = getattr(model, 'backbone', None)
+    if backbone is not None:
+        name += f' with {type(backbone).__name__}'
+    dropped = getattr(backbone, 'dropped', tuple)()
     unused = tuple(f'backbone.{start}' for start in dropped)
-    return _fit(model.state_dict(), checkpoint, source, name, unused=unused)
+    return _fit(model.state_dict(), checkpoint, source, name, unused=unused, strict=strict)
 
 
-def weights_for(model: nn.Module, checkpoint: Mapping, source: str) -> dict[str, Tensor]:
+def weights_for(
+    model: nn.Module, checkpoint: Mapping, source: str, strict: bool = True
+) -> dict[str, Tensor]:
     """The weights of a whole model in a checkpoint, in the model's names.
 
     What became of each entry of the file is written to the log.
@@ -582,11 +594,13 @@ def weights_for(model: nn.Module, checkpoint: Mapping, source: str) -> dict[str,
         model (nn.Module): A model of mmpretrain or mmseg, to compare with; it is left as it is.
         checkpoint (Mapping): What :func:`read_checkpoint` gives. The authors' networks are converted.
         source (str): Its name, for messages.
+        strict (bool): Whether all of the model must be there. Default: True.
 
     Raises:
-        CheckpointError: If it holds no weights, or not all of the model, in their shapes.
+        CheckpointError: If it holds no weights of the model; with ``strict``, also if it has not all
+            of them, in their shapes.
     """
-    state, report = _fit_model(model, checkpoint, source)
+    state, report = _fit_model(model, checkpoint, source, strict)
     _log(report, type(model).__name__)
     return state
 

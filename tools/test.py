@@ -35,7 +35,7 @@ def use_tta(cfg: Config) -> None:
 
 def write_label_maps(cfg: Config, folder: str) -> None:
     """Have mmseg's metric write the predictions that it gets."""
-    evaluators = cfg.test_evaluator
+    evaluators = cfg.get('test_evaluator') or []
     evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
     writers = [e for e in evaluators if type_name(e).endswith('IoUMetric')]
     if not writers:
@@ -43,7 +43,8 @@ def write_label_maps(cfg: Config, folder: str) -> None:
         raise ValueError(f'--out: test_evaluator needs an IoUMetric, which writes them; got {kinds}')
     if type_name(writers[0]) == 'IoUMetric':  # mmseg's names maps by file alone
         dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-        images = (dataset.get('data_prefix') or {}).get('img_path') or ''
+        prefix = dataset.get('data_prefix') or ''
+        images = prefix if isinstance(prefix, str) else prefix.get('img_path') or ''
         writers[0].update(
             type='mmdla.LabelMapIoUMetric',
             root=osp.join(dataset.get('data_root') or '', images) or None,
@@ -53,9 +54,11 @@ def write_label_maps(cfg: Config, folder: str) -> None:
 
 def draw_pictures(cfg: Config, folder: str) -> None:
     """Have every prediction drawn to a folder."""
-    hook = cfg.get('default_hooks', {}).get('visualization')
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise ValueError("--show-dir: the config's default_hooks have no visualization")
+    if not cfg.get('visualizer'):
+        raise ValueError('--show-dir: the config has no visualizer')
     if type_name(hook) == 'VisualizationHook':
         raise ValueError(
             "--show-dir: mmpretrain's VisualizationHook swaps red and blue, and images of one name in "

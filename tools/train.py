@@ -50,7 +50,7 @@ def main() -> None:
     cfg = load_config(args)
     cfg.resume = args.resume or cfg.get('resume', False)
     if args.amp:
-        enable_amp(cfg.optim_wrapper)
+        enable_amp(cfg.get('optim_wrapper'))
     if args.compile:
         cfg.compile = cfg.get('compile') or True
     if args.channels_last:

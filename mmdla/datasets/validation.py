@@ -53,7 +53,7 @@ def build_dataset(cfg: dict) -> Dataset:
         raise
     except (OSError, ValueError, AssertionError) as error:
         name = _name(cfg)
-        reason = _lists_nothing(cfg) or f'{type(error).__name__}: {error}'
+        reason = _lists_nothing(cfg) or f'{type(error).__name__}: {error}'.rstrip('.')
         raise DatasetError(
             f'{name} cannot be built: {reason}{_advice(name, cfg.get("data_root"))}'
         ) from error
@@ -87,19 +87,26 @@ def _lists_nothing(cfg: dict) -> str:
 
 def sample_name(dataset: Dataset, index: int) -> str:
     """A sample by its number and, where the data set knows them, its files."""
-    try:
-        paths = _paths(dataset.get_data_info(index))
-    except Exception:  # of data sets that do not know, or whose files are the fault
-        paths = {}
-    named = ', '.join(f'{key}={path!r}' for key, path in paths.items())
+    named = ', '.join(f'{key}={path!r}' for key, path in _paths(_info(dataset, index)).items())
     return f'sample {index}' + (f' ({named})' if named else '')
 
 
-def _paths(info: Any) -> dict[str, str]:
-    """The paths in what a data set says of a sample."""
-    if not isinstance(info, dict):
+def _info(dataset: Dataset, index: int) -> dict:
+    """What a data set says of a sample; nothing if it is not one of mmengine's kind."""
+    try:
+        info = dataset.get_data_info(index)
+    except Exception:  # a user's own may know nothing, or mean another thing by the name
         return {}
-    return {k: v for k, v in info.items() if 'path' in k and isinstance(v, (str, os.PathLike)) and v}
+    return info if isinstance(info, dict) else {}
+
+
+def _paths(info: dict) -> dict[str, str]:
+    """The paths in what a data set says of a sample."""
+    return {
+        k: os.fspath(v)
+        for k, v in info.items()
+        if 'path' in str(k) and isinstance(v, (str, os.PathLike)) and os.fspath(v)
+    }
 
 
 @dataclass
@@ -224,37 +231,42 @@ class DatasetValidator:
         if not count:
             advice = _advice(type(dataset).__name__, getattr(dataset, 'data_root', None))
             raise DatasetError(f'{name} has no sample{advice}')
-        if hasattr(dataset, 'get_data_info'):
-            self._check_all(name, dataset, count)
+        known = self._check_all(name, dataset, count)
         indices = sorted({round(i) for i in np.linspace(0, count - 1, self.samples)})
         values: set[int] = set()
         for index in indices:
             values |= self._check_sample(name, dataset, index)
         self._check_values(name, dataset, values, len(indices))
-        self.report.append(f'{name}: files of {count} samples, {len(indices)} of them read')
+        looked_at = f'files of {known} samples' if known else f'{count} samples'
+        self.report.append(f'{name}: {looked_at}, {len(indices)} of them read')
 
-    def _check_all(self, name: str, dataset: Dataset, count: int) -> None:
-        """Whether each sample's files exist, and its class, where the data set knows it."""
+    def _check_all(self, name: str, dataset: Dataset, count: int) -> int:
+        """Whether each sample's files exist, and its class, where the data set knows it.
+
+        Returns:
+            int: Of how many samples the data set knows files.
+        """
+        classes = self.outputs.num_classes if self.outputs else np.inf
+        samples = 0
         missing: dict[str, list[int]] = {}
         known: dict[str, set[str]] = {}
         described = f'Looking for the files of {name}'
         for index in track(range(count), described, transient=True, disable=count < 20000):
-            info = dataset.get_data_info(index)
-            for key, path in _paths(info).items():
-                folder, file = os.path.split(os.fspath(path))
+            info = _info(dataset, index)
+            paths = _paths(info)
+            samples += bool(paths)
+            for key, path in paths.items():
+                folder, file = os.path.split(path)
                 if folder not in known:
                     known[folder] = (
                         set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set()
                     )
                 if file not in known[folder]:
                     missing.setdefault(key, []).append(index)
-            label = info.get('gt_label') if isinstance(info, dict) else None
-            classes = self.outputs.num_classes if self.outputs else np.inf
+            label = info.get('gt_label')
             if isinstance(label, (int, np.integer)) and label >= classes:
-                raise DatasetError(
-                    f'{name}, {sample_name(dataset, index)}: it is of class {label}; with '
-                    f'{self.outputs.argument}={classes} classes go from 0 to {classes - 1}'
-                )
+                self._check_sample(name, dataset, index)
+                classes = np.inf  # the pipeline changes labels
         for key, indices in missing.items():
             # Only the pipeline knows which files it reads, and from where.
             try:
@@ -265,20 +277,22 @@ class DatasetValidator:
                     f'{name}: {key} of {len(indices)} of {count} samples does not exist; the first is '
                     f'{sample_name(dataset, indices[0])}: {error}{advice}'
                 ) from error
+        return samples
 
     def _check_sample(self, name: str, dataset: Dataset, index: int) -> set[int]:
         """Read a sample and look at what comes out; the values of its labels."""
         sample, loaded = _read(name, dataset, index)
         title = f'{name}, {sample_name(dataset, index)}'
         image, labels = loaded.get('img'), loaded.get('gt_seg_map')
-        paths = _paths(dataset.get_data_info(index)) if hasattr(dataset, 'get_data_info') else {}
-        if labels is not None and labels.ndim > 2:
+        path = _paths(_info(dataset, index)).get('img_path')
+        volume = image is not None and image.ndim > 3  # its labels have a depth, too
+        if labels is not None and labels.ndim > 2 and not volume:
             raise DatasetError(
                 f'{title}: the label map has {labels.shape[2]} channels (shape {labels.shape}); it '
                 'must have one, whose values are class numbers'
             )
-        if image is not None and labels is not None:
-            self._check_sizes(title, image, labels, paths.get('img_path'), sample)
+        if image is not None and labels is not None and not volume:
+            self._check_sizes(title, image, labels, path, sample)
         packed = sample.get('data_samples') if isinstance(sample, dict) else None
         values: set[int] = set()
         for key in ('gt_sem_seg', 'gt_label'):
@@ -356,10 +370,11 @@ def unwrap(dataset: Dataset) -> Iterator[Dataset]:
     """The data sets that a data set wraps (``.dataset``, ``.datasets``), themselves unwrapped."""
     attributes = vars(dataset) if hasattr(dataset, '__dict__') else {}
     inner = attributes.get('dataset', attributes.get('datasets', attributes.get('_dataset')))
-    if not isinstance(inner, Dataset) and not (isinstance(inner, Sequence) and inner):
-        yield dataset
+    inner = [inner] if isinstance(inner, Dataset) else inner
+    if not isinstance(inner, (list, tuple)) or not inner or not isinstance(inner[0], Dataset):
+        yield dataset  # what else it calls so is its own matter
         return
-    for one in inner if isinstance(inner, Sequence) else [inner]:
+    for one in inner:
         yield from unwrap(one)
 
 
@@ -371,24 +386,33 @@ def check_class_folders(splits: dict[str, Sequence[Dataset]], warn: Callable[[st
         warn (Callable[[str], None]): Called with what is likely a mistake.
 
     Raises:
-        DatasetError: If a folder has another number in one of them, or a number another folder.
+        DatasetError: If a folder has another number in one of them.
     """
-    seen: dict[str | int, tuple[str, int, str]] = {}
+    seen: dict[str, tuple[int, str]] = {}
+    names: dict[int, tuple[str, str]] = {}
     for split, datasets in splits.items():
         for dataset in datasets:
             numbers = getattr(dataset, 'folder_to_idx', None) or {}
             hidden = sorted(name for name in numbers if name.startswith('.'))
             if hidden:
                 warn(f'{split} data: the folders {hidden} are taken for classes')
+            other = []
             for name, number in numbers.items():
-                for key in (name, number):
-                    before = seen.setdefault(key, (name, number, split))
-                    if before[:2] != (name, number):
-                        raise DatasetError(
-                            f'the class folder {before[0]!r} is class {before[1]} in {before[2]} data, '
-                            f'and {name!r} is class {number} in {split} data: folders are numbered in '
-                            'order, so both need the same ones (empty ones for classes without images)'
-                        )
+                before = seen.setdefault(name, (number, split))
+                if before[0] != number:
+                    raise DatasetError(
+                        f'the class folder {name!r} is class {before[0]} in {before[1]} data and '
+                        f'class {number} in {split} data: folders are numbered in order, so both need '
+                        'the same ones (empty ones for classes without images)'
+                    )
+                known, where = names.setdefault(number, (name, split))
+                if known != name:
+                    other.append(f'class {number} is {known!r} in {where} data and {name!r} here')
+            if other:
+                warn(
+                    f'{split} data: {len(other)} class folders have other names; {other[0]}. Folders '
+                    'are numbered in order: make sure that these are the same classes'
+                )
 
 
 def _read(name: str, dataset: Dataset, index: int) -> tuple[Any, dict[str, np.ndarray]]:
@@ -400,23 +424,24 @@ def _read(name: str, dataset: Dataset, index: int) -> tuple[Any, dict[str, np.nd
 
 
 def _run(dataset: Dataset, index: int) -> tuple[Any, dict[str, np.ndarray]]:
-    """A sample, and its image and label map as they were when first loaded.
-
-    The transforms of the data set's own pipeline run one after the other, as they do in training.
-    """
-    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
-    if not transforms or not hasattr(dataset, 'get_data_info'):
-        return dataset[index], {}
-    results = dataset.get_data_info(index)
+    """A sample as the data set gives it, and its image and label map as they were when first loaded."""
     loaded: dict[str, np.ndarray] = {}
-    for transform in transforms:
-        results = transform(results)
-        if not isinstance(results, dict):  # None: the pipeline passes the sample over
-            break
-        for key in ('img', 'gt_seg_map'):
+
+    def look(results: Any) -> Any:
+        for key in ('img', 'gt_seg_map') if isinstance(results, dict) else ():
             if key not in loaded and isinstance(results.get(key), np.ndarray):
                 loaded[key] = results[key].copy()
-    return results, loaded
+        return results
+
+    pipeline = getattr(dataset, 'pipeline', None)
+    transforms = getattr(pipeline, 'transforms', None)
+    if not isinstance(transforms, list):
+        return dataset[index], loaded
+    pipeline.transforms = [step for transform in transforms for step in (transform, look)]
+    try:
+        return dataset[index], loaded
+    finally:
+        pipeline.transforms = transforms
 
 
 def _orientation(path: str | None, image: np.ndarray) -> int:

@@ -1,6 +1,12 @@
 """What the training and testing loops lack."""
 
-from .hooks import AtomicCheckpointHook, DatasetValidationHook, FiniteLossHook, SeedIterationsHook
+from .hooks import (
+    AtomicCheckpointHook,
+    DatasetValidationHook,
+    FiniteLossHook,
+    LoadWeightsHook,
+    SeedIterationsHook,
+)
 from .loops import ValThenTestLoop
 from .optim_wrapper import CPUAmpOptimWrapper
 from .runner import ReproducibleRunner
@@ -10,6 +16,7 @@ __all__ = [
     'CPUAmpOptimWrapper',
     'DatasetValidationHook',
     'FiniteLossHook',
+    'LoadWeightsHook',
     'ReproducibleRunner',
     'SeedIterationsHook',
     'ValThenTestLoop',

@@ -86,12 +86,12 @@ def scope_of(cfg: Config) -> str:
     return cfg.get('default_scope') or 'mmengine'
 
 
-def type_name(cfg: Mapping) -> str:
-    """Name of the class that a config is of, without scope or module; '' if the config has no type.
+def type_name(cfg: Mapping | None) -> str:
+    """Name of the class that a config is of, without scope or module; '' if there is no config or type.
 
     In text configs ``type`` is a name, in pure Python ones a class.
     """
-    kind = cfg.get('type', '')
+    kind = (cfg or {}).get('type', '')
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 

@@ -14,11 +14,12 @@ from mmengine.dist import broadcast_object_list, get_rank
 from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader
 
+from ..checkpoints import IncompleteError, weights_for
 from ..datasets.validation import (
     SAMPLES,
     DatasetError,
@@ -76,6 +77,52 @@ class FiniteLossHook(Hook):
 
 def _number(value: torch.Tensor | float) -> float:
     return float(value.detach() if isinstance(value, torch.Tensor) else value)
+
+
+@HOOKS.register_module()
+class LoadWeightsHook(Hook):
+    """Says what became of every entry of the checkpoint that a run begins from, or tests.
+
+    mmengine loads what has the model's names and passes over the rest, though it be all. Here the names
+    are looked for below any prefix, and released networks are converted, see
+    :func:`mmdla.checkpoints.weights_for`. A resumed run is left to mmengine.
+
+    Args:
+        strict (bool, optional): Whether the file must have the whole model. Default: None, for testing
+            only; a run of training may begin from a part, such as a backbone.
+    """
+
+    priority = 'VERY_HIGH'  # before averaged weights are copied from what was loaded
+
+    def __init__(self, strict: bool | None = None):
+        self.strict = strict
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Give mmengine the model's weights, in the model's names.
+
+        Raises:
+            CheckpointError: If there are none of the model's, or with ``strict`` not all.
+        """
+        if runner._resume:
+            return
+        strict = self.strict
+        if strict is None:
+            strict = not isinstance(runner._train_loop, BaseLoop)
+        source = f'checkpoint {runner._load_from!r}'
+        try:
+            checkpoint['state_dict'] = weights_for(bare_model(runner), checkpoint, source, strict)
+        except IncompleteError as error:
+            raise IncompleteError(
+                f'{error}. With --cfg-options load_strict=False the rest is initialized'
+            ) from error
+
+
+def bare_model(runner: Runner) -> torch.nn.Module:
+    """A runner's model without what wraps it: DDP, test-time augmentation."""
+    model = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 class AtomicFileBackend(LocalBackend):
@@ -217,14 +264,13 @@ class DatasetValidationHook(Hook):
         def warn(text: str) -> None:
             print_log(text, runner.logger, logging.WARNING)
 
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(getattr(model, 'module', None), torch.nn.Module):
-            model = model.module  # DDP, test-time augmentation
-        validator = DatasetValidator(Outputs.of(model), warn, self.samples)
-        for split, loop in loops.items():
-            validator(f'{split}_dataloader.dataset', loop.dataloader.dataset)
-        folders = {split: list(unwrap(loop.dataloader.dataset)) for split, loop in loops.items()}
-        check_class_folders(folders, warn)
+        validator = DatasetValidator(Outputs.of(bare_model(runner)), warn, self.samples)
+        # A user's own loop may have several loaders.
+        loaders = {split: loop.dataloader for split, loop in loops.items()}
+        loaders = {split: one for split, one in loaders.items() if isinstance(one, DataLoader)}
+        for split, loader in loaders.items():
+            validator(f'{split}_dataloader.dataset', loader.dataset)
+        check_class_folders({s: list(unwrap(loader.dataset)) for s, loader in loaders.items()}, warn)
         for line in validator.report:
             runner.logger.info(f'Validated {line}')
 
@@ -236,6 +282,8 @@ def check_train_loop(loop: BaseLoop) -> None:
         ValueError: If there is no batch, or an epoch of an infinite sampler.
     """
     loader = loop.dataloader
+    if not isinstance(loader, DataLoader):  # of a user's own loop
+        return
     sampler = loader.sampler
     sampler = sampler.sampler if isinstance(sampler, SeededSampler) else sampler
     endless = isinstance(sampler, InfiniteSampler)
@@ -245,8 +293,11 @@ def check_train_loop(loop: BaseLoop) -> None:
             "train_cfg counts epochs: use sampler=dict(type='DefaultSampler', shuffle=True), or "
             "train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)"
         )
-    countable = not isinstance(loader.dataset, IterableDataset)
-    if countable and not endless and not len(loader):
+    try:
+        empty = not endless and not len(loader)
+    except TypeError:  # a sampler without a length, whose loop counts iterations
+        return
+    if empty:
         raise ValueError(
             f'train_dataloader has no batch: {len(loader.dataset)} samples are fewer than '
             f'batch_size={loader.batch_size}, and drop_last leaves the rest out. Use a smaller '

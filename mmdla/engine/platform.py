@@ -100,15 +100,17 @@ def _replace_sync_bn(node) -> bool:
     return found
 
 
-def enable_amp(optim_wrapper: ConfigDict) -> None:
+def enable_amp(optim_wrapper: ConfigDict | None) -> None:
     """Turn on mixed precision: float16 with loss scaling on a GPU, bfloat16 on a CPU.
 
     Args:
         optim_wrapper (ConfigDict): ``cfg.optim_wrapper``, changed in place.
 
     Raises:
-        ValueError: If its type is not mmengine's plain one.
+        ValueError: If there is none, or its type is not mmengine's plain one.
     """
+    if not optim_wrapper:
+        raise ValueError('--amp: the config has no optim_wrapper')
     kind = type_name(optim_wrapper) or 'OptimWrapper'
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
         raise ValueError(f"--amp: needs optim_wrapper.type='OptimWrapper', the config has {kind!r}")

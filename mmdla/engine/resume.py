@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
+from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 from torch import nn
 
 from ..checkpoints import state_dict_of
@@ -56,11 +56,11 @@ def saved_checkpoints(cfg: Config) -> list[str]:
 def prepare_work_dir(cfg: Config) -> dict | None:
     """Find the checkpoint to resume from, or see that the work folder holds no other run.
 
-    A run resumes with ``cfg.resume``, which may also be the path of a checkpoint, and where
-    ``torchrun`` has restarted its processes. Then ``cfg.load_from`` becomes the checkpoint, and its
-    seed is that of the run. A ``cfg.load_from`` that was given is resumed from if it is one of the work
-    folder's checkpoints, or if that folder has none and it holds an optimizer's state. If there is no
-    checkpoint at all, the run begins.
+    A run resumes with ``cfg.resume``, which may also be the path or address of a checkpoint, and where
+    ``torchrun`` has restarted its processes after they saved one. Then ``cfg.load_from`` becomes the
+    checkpoint, and its seed is that of the run. A ``cfg.load_from`` that was given is resumed from if
+    it is one of the work folder's checkpoints, or if that folder has none and it holds an optimizer's
+    state. If there is no checkpoint at all, the run begins.
 
     Args:
         cfg (Config): Changed in place; ``work_dir`` is set.
@@ -73,9 +73,10 @@ def prepare_work_dir(cfg: Config) -> dict | None:
             can be read.
         FileNotFoundError, CheckpointError: If a checkpoint that was named cannot be read.
     """
-    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
     resume, named = cfg.get('resume'), cfg.get('load_from')
     saved = saved_checkpoints(cfg)
+    # What was killed before it saved anything begins as it did before.
+    restarted = bool(saved) and int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
     if not (resume or restarted):
         if saved or (Path(cfg.work_dir) / 'last_checkpoint').exists():
             raise WorkDirError(
@@ -85,15 +86,13 @@ def prepare_work_dir(cfg: Config) -> dict | None:
             )
         return None
     if isinstance(resume, str) and not restarted:
-        path, checkpoint = resume, read_checkpoint(resume, plain_only=True)
+        path, checkpoint = resume, _read(resume, plain_only=True)
     elif named and not restarted and os.path.realpath(named) in map(os.path.realpath, saved):
         path, checkpoint = named, read_checkpoint(named, plain_only=True)
     else:
         path, checkpoint = _first_readable(saved, cfg.work_dir)
-    if path is None and named and '://' not in named:
-        checkpoint = read_checkpoint(named)
-        if 'optimizer' in checkpoint:
-            path, checkpoint = named, read_checkpoint(named, plain_only=True)
+    if path is None and named and 'optimizer' in _read(named):
+        path, checkpoint = named, _read(named, plain_only=True)
     cfg.resume = path is not None
     if path is None:
         print_rank0(f'There is no checkpoint in {cfg.work_dir}: the run begins.')
@@ -103,6 +102,13 @@ def prepare_work_dir(cfg: Config) -> dict | None:
     if isinstance(meta, Mapping) and meta.get('seed') is not None:
         cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': meta['seed']}
     return checkpoint
+
+
+def _read(source: str, plain_only: bool = False) -> Mapping:
+    """A checkpoint that was named; mmengine reads those of storages such as ``s3://``."""
+    if re.match(r'(?!https?:|file:)[\w+-]+://', source):
+        return CheckpointLoader.load_checkpoint(source, 'cpu')
+    return read_checkpoint(source, plain_only=plain_only)
 
 
 def _first_readable(saved: list[str], work_dir: str) -> tuple[str | None, dict | None]:
@@ -143,6 +149,12 @@ def _check_sums(path: str) -> None:
             raise CheckpointError(f'checkpoint {path!r}: {wrong} in it does not match its checksum')
 
 
+def _weights(checkpoint: Mapping) -> Mapping:
+    """What mmengine loads, and not the average beside it, which has an entry more."""
+    weights = checkpoint.get('state_dict')
+    return weights if isinstance(weights, Mapping) else state_dict_of(checkpoint)
+
+
 def check_same_network(model: nn.Module, checkpoint: Mapping, path: str) -> None:
     """Whether the weights in a checkpoint are those of a model, by names and shapes.
 
@@ -156,7 +168,7 @@ def check_same_network(model: nn.Module, checkpoint: Mapping, path: str) -> None
     """
     own, saved = (
         {name.removeprefix('module.'): tuple(value.shape) for name, value in weights.items()}
-        for weights in (model.state_dict(), state_dict_of(checkpoint))
+        for weights in (model.state_dict(), _weights(checkpoint))
     )
     differing = sorted({name for name, _ in own.items() ^ saved.items()})
     if differing:

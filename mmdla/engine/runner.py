@@ -87,8 +87,9 @@ def add_hooks(cfg: Config, train: bool) -> None:
     """Add to a config what the tools do beyond mmengine: it then stands in the config that is saved.
 
     Checkpoints are written by :class:`AtomicCheckpointHook` in place of mmengine's own hook, iterations
-    are seeded, a loss that is not finite ends the run, and data sets are validated before it starts,
-    unless the config says ``validate_data = False``.
+    are seeded, a loss that is not finite ends the run, and the entries of a checkpoint that is loaded
+    are accounted for (``load_strict = True`` or ``False``: whether it must be the whole model). Data
+    sets are validated before the run starts, unless the config says ``validate_data = False``.
 
     Args:
         cfg (Config): Changed in place.
@@ -100,6 +101,8 @@ def add_hooks(cfg: Config, train: bool) -> None:
         *(['DatasetValidationHook'] if cfg.get('validate_data', True) else ()),
     ]
     added = [dict(type=f'mmdla.{name}') for name in wanted if name not in present]
+    if 'LoadWeightsHook' not in present:
+        added.append(dict(type='mmdla.LoadWeightsHook', strict=cfg.get('load_strict')))
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or ()), *added]
     if not train:
         return
@@ -122,10 +125,10 @@ def build_runner(cfg: Config, train: bool) -> Runner:
 
     Raises:
         WorkDirError: If the work folder holds another run.
-        ValueError: If ``channels_last`` or ``validate_data`` is no truth value, or the config's runner
-            cannot do ``channels_last``.
+        ValueError: If ``channels_last``, ``validate_data`` or ``load_strict`` is no truth value, or the
+            config's runner cannot do ``channels_last``.
     """
-    for name in ('channels_last', 'validate_data'):
+    for name in ('channels_last', 'validate_data', 'load_strict'):
         if not isinstance(cfg.get(name, False), bool):
             raise ValueError(f'{name}={cfg[name]!r}: must be True or False')
     kind = type_name(dict(type=cfg.get('runner_type') or 'Runner'))

@@ -16,7 +16,7 @@ import torch
 
 from .downloads import check_hash, download, wanted_hash
 from .errors import CheckpointError
-from .plain_pickles import ForeignClassError, plain_pickle_module
+from .plain_pickles import ForeignClassError, Placeholder, plain_pickle_module
 
 
 def read_checkpoint(
@@ -101,6 +101,8 @@ def read_file(
         library = 'safetensors' if safetensors else 'PyTorch'
         reason = str(error) or type(error).__name__
         raise CheckpointError(f'{name}: {library} cannot read it: {reason[:500]}') from error
+    if isinstance(content, list | tuple):
+        content = dict(enumerate(content))
     if not isinstance(content, dict):
         kind = getattr(content, 'name', None) or type(content).__name__
         raise CheckpointError(f'{name}: holds {kind}, not a mapping of names to tensors{_SAVE_WEIGHTS}')
@@ -152,6 +154,8 @@ def _own_unpickler_allowed() -> Iterator[None]:
 def state_dict_of(checkpoint: Mapping, source: str = 'checkpoint') -> dict[str, torch.Tensor]:
     """The state dict in a checkpoint: of the mappings in it, the first with the most tensors.
 
+    Lists are looked through, too.
+
     Raises:
         CheckpointError: If no mapping in it has tensors under names.
     """
@@ -160,16 +164,44 @@ def state_dict_of(checkpoint: Mapping, source: str = 'checkpoint') -> dict[str, 
     seen = set()
     while left:
         mapping = left.pop(0)
-        if id(mapping) not in seen and isinstance(mapping, Mapping):
-            seen.add(id(mapping))
+        if id(mapping) in seen:
+            continue
+        seen.add(id(mapping))
+        if isinstance(mapping, list | tuple):
+            left += mapping
+        elif isinstance(mapping, Mapping):
             items = mapping.items()
             tensors = {k: v for k, v in items if isinstance(k, str) and isinstance(v, torch.Tensor)}
             best = tensors if len(tensors) > len(best) else best
             left += mapping.values()
     if not best:
         keys = [k if isinstance(k, str) else type(k).__name__ for k in list(checkpoint)[:8]]
-        raise CheckpointError(f'{source}: holds no state dict (its keys: {", ".join(keys)[:500]})')
+        shown = ', '.join(keys)[:500]
+        raise CheckpointError(
+            f'{source}: holds no state dict (its keys: {shown}){objects_in(checkpoint)}'
+        )
     return best
+
+
+def objects_in(checkpoint: Mapping) -> str:
+    """What to do about pickled objects in a checkpoint that holds no weights; '' if there are none."""
+    for key, value in checkpoint.items():
+        if isinstance(value, Placeholder) and not value:
+            return (
+                f'; {key!r} is an object of {value.name}: where its code is at hand, '
+                f'torch.save(torch.load(FILE, weights_only=False)[{key!r}].state_dict(), NEW) saves '
+                'the weights of a model'
+            )
+    return ''
+
+
+def _without(held: Any, known: set[int], above: tuple[int, ...] = ()) -> Any:
+    """Nested mappings without the objects of some identities; what has none of them stays as it is."""
+    if not isinstance(held, Mapping) or id(held) in above:
+        return held
+    above = (*above, id(held))
+    rest = {k: _without(v, known, above) for k, v in held.items() if id(v) not in known}
+    return held if len(rest) == len(held) and all(rest[k] is held[k] for k in rest) else rest
 
 
 def load_for_mmengine(filename: str, map_location: Any = None) -> dict:
@@ -190,8 +222,8 @@ def load_for_mmengine(filename: str, map_location: Any = None) -> dict:
     if isinstance(content.get('state_dict'), Mapping):
         found = dict(content)
     else:
-        found = dict(content, state_dict=state_dict_of(content, f'checkpoint {filename!r}'))
-        found = {k: v for k, v in found.items() if not isinstance(v, torch.Tensor)}
+        weights = state_dict_of(content, f'checkpoint {filename!r}')
+        found = dict(_without(content, set(map(id, weights.values()))), state_dict=weights)
     meta = found.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
     return dict(found, meta={k: v for k, v in meta.items() if k != 'config'})

@@ -255,20 +255,23 @@ def test_tools_take_mmengines_hooks_place_and_no_others():
     assert changed().default_hooks.checkpoint.type == 'mmdla.AtomicCheckpointHook'
     for own in (dict(type='Own'), None):
         assert changed(default_hooks=dict(checkpoint=own)).default_hooks.checkpoint == own
-    hooks = ['SeedIterationsHook', 'FiniteLossHook', 'DatasetValidationHook']
+    hooks = ['SeedIterationsHook', 'FiniteLossHook', 'DatasetValidationHook', 'LoadWeightsHook']
     cfg = changed(custom_hooks=[dict(type='EMAHook'), dict(type='FiniteLossHook')])
     assert [h.type.rpartition('.')[2] for h in cfg.custom_hooks] == [
         'EMAHook',
         'FiniteLossHook',
         hooks[0],
-        hooks[2],
+        *hooks[2:],
     ]
     assert [h.type for h in changed(validate_data=False).custom_hooks] == [
-        f'mmdla.{h}' for h in hooks[:2]
+        f'mmdla.{h}' for h in (*hooks[:2], hooks[3])
     ]
-    test = Config(dict(custom_hooks=None))
+    test = Config(dict(custom_hooks=None, load_strict=False))
     add_hooks(test, train=False)
-    assert test.custom_hooks == [dict(type='mmdla.DatasetValidationHook')]
+    assert test.custom_hooks == [
+        dict(type='mmdla.DatasetValidationHook'),
+        dict(type='mmdla.LoadWeightsHook', strict=False),
+    ]
     assert 'default_hooks' not in test
 
 

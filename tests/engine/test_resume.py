@@ -15,6 +15,7 @@ import torch
 pytest.importorskip('mmseg')
 from conftest import ROOT, forget_runs, small_run
 from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
 
 from mmdla.engine.resume import WorkDirError, prepare_work_dir, saved_checkpoints
 from mmdla.io.checkpoint_files import read_checkpoint
@@ -286,6 +287,25 @@ def test_what_a_run_begins_from(tmp_path, monkeypatch, capsys):
     cfg = run_of(tmp_path / 'work', resume=True, load_from=str(other))
     prepare_work_dir(cfg)
     assert (cfg.resume, cfg.load_from) == (True, str(other)), "mmengine's way to name a checkpoint"
+    address = other.as_uri()
+    cfg = run_of(tmp_path / 'work', resume=True, load_from=address)
+    prepare_work_dir(cfg)
+    assert (cfg.resume, cfg.load_from) == (True, address)
+    monkeypatch.setattr(
+        CheckpointLoader, 'load_checkpoint', lambda source, where: read_checkpoint(other)
+    )
+    for settings in (dict(resume=True, load_from='s3://b/a.pth'), dict(resume='s3://b/a.pth')):
+        cfg = run_of(tmp_path / 'work', **settings)
+        prepare_work_dir(cfg)
+        assert (cfg.resume, cfg.load_from) == (True, 's3://b/a.pth')
+    with monkeypatch.context() as restarted:  # before anything was saved
+        restarted.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+        cfg = run_of(tmp_path / 'work', load_from=str(other))
+        assert prepare_work_dir(cfg) is None
+        assert (cfg.resume, cfg.load_from) == (False, str(other)), 'its weights were to be tuned'
+        cfg = run_of(tmp_path / 'work', resume=str(other))
+        prepare_work_dir(cfg)
+        assert (cfg.resume, cfg.load_from) == (True, str(other))
     early, late = (save(tmp_path / f'work/iter_{k}.pth', k, tmp_path / 'work') for k in (2, 4))
     for named, wanted in ((weights, late), (other, late), (early, early)):
         cfg = run_of(tmp_path / 'work', resume=True, load_from=str(named))

@@ -516,3 +516,26 @@ def test_swapped_into_mmpretrains_own_config():
         data_samples=[DataSample().set_gt_label(i) for i in range(2)],
     )
     train_step(cfg.model, data)
+
+
+def test_configs_without_the_parts_that_an_option_changes():
+    """Each says so in a sentence, and takes `data_prefix` as text."""
+    from mmdla.engine import platform
+
+    tool = runpy.run_path(str(ROOT / 'tools/test.py'))
+    with pytest.raises(ValueError, match='--amp: the config has no optim_wrapper'):
+        platform.enable_amp(None)
+    hooks = dict(visualization=dict(type='SegVisualizationHook'))
+    with pytest.raises(ValueError, match='--show-dir: the config has no visualizer'):
+        tool['draw_pictures'](Config(dict(default_hooks=hooks, visualizer=None)), 'out')
+    for nothing in ({}, dict(test_evaluator=None)):
+        with pytest.raises(ValueError, match='--out: test_evaluator needs an IoUMetric'):
+            tool['write_label_maps'](Config(nothing), 'out')
+    cfg = Config(
+        dict(
+            test_evaluator=dict(type='IoUMetric'),
+            test_dataloader=dict(dataset=dict(data_root='a', data_prefix='b')),
+        )
+    )
+    tool['write_label_maps'](cfg, 'out')
+    assert cfg.test_evaluator.root == 'a/b'
