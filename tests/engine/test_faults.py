@@ -275,7 +275,7 @@ def test_tools_take_mmengines_hooks_place_and_no_others():
     assert 'default_hooks' not in test
 
 
-def test_loops_that_would_never_train_are_refused():
+def test_loops_that_would_never_train_are_refused(tmp_path):
     class Some(torch.utils.data.Dataset):
         metainfo = {}
 
@@ -300,7 +300,7 @@ def test_loops_that_would_never_train_are_refused():
             dataset=dict(type=kind), sampler=sampler and dict(type=sampler), num_workers=0, **loader
         )
         runner = ReproducibleRunner(
-            torch.nn.Linear(1, 1), work_dir='unused', train_dataloader=cfg, train_cfg=loop,
+            torch.nn.Linear(1, 1), work_dir=str(tmp_path), train_dataloader=cfg, train_cfg=loop,
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=1)), experiment_name='loops', log_level='ERROR',
         )  # fmt: skip
         return runner.build_train_loop(loop).dataloader
