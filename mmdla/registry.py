@@ -43,7 +43,7 @@ EXTENSIONS = {
             'mmdla.datasets.transforms.reflect': ['ReflectRotate', 'ReflectPad'],
         },
         'METRICS': {
-            'mmdla.evaluation.boundary': ['BoundaryMetric'],
+            'mmdla.evaluation.boundary.metric': ['BoundaryMetric'],
             'mmdla.evaluation.label_maps': ['LabelMapIoUMetric'],
         },
         'VISUALIZERS': {'mmdla.visualization.strip': ['SegStripVisualizer']},

@@ -155,6 +155,7 @@ assert kind(objects) == 'DemoObjectsDataset' and len(objects) == 8
 """
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize('order', ['mmdla', 'mmseg,mmpretrain,mmdla'])
 def test_plain_names_in_configs_of_the_libraries(tmp_path, order):
     """In wrappers and as parts, whichever is imported first; nothing is imported before it is used."""

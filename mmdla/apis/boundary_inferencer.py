@@ -156,7 +156,7 @@ class BoundaryInferencer(SegInferencer):
             raise ValueError(f'{name}: the network does not take {shape} values: {error}') from error
         probability = boundary_probability(sample).cpu().numpy()
         if nms:
-            from ..evaluation.edge_nms import edge_nms
+            from ..evaluation.boundary.nms import edge_nms
 
             probability = edge_nms(probability).astype(np.float32)
         return values, probability

@@ -17,9 +17,9 @@ from mmengine.model import revert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..analysis.timing import timed
 from ..models.layers import LearnedUpsample
 from ..utils.modes import evaluating
-from ..utils.timing import timed
 from .convolutions import backend, replace_convolutions
 from .upsampling import PhaseUpsample
 

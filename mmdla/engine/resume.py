@@ -78,11 +78,10 @@ def prepare_work_dir(cfg: Config) -> dict | None:
     # What was killed before it saved anything begins as it did before.
     restarted = bool(saved) and int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
     if not (resume or restarted):
-        if saved or (Path(cfg.work_dir) / 'last_checkpoint').exists():
+        if saved:
             raise WorkDirError(
-                f'--work-dir {cfg.work_dir} holds {Path(saved[0]).name if saved else "the record"} of '
-                'an earlier run, which would be overwritten: --resume continues that run, another '
-                '--work-dir begins a new one'
+                f'--work-dir {cfg.work_dir} holds {Path(saved[0]).name} of an earlier run, which would '
+                'be overwritten: --resume continues that run, another --work-dir begins a new one'
             )
         return None
     if isinstance(resume, str) and not restarted:
@@ -94,6 +93,11 @@ def prepare_work_dir(cfg: Config) -> dict | None:
     if path is None and named and 'optimizer' in _read(named):
         path, checkpoint = named, _read(named, plain_only=True)
     cfg.resume = path is not None
+    if path is None and (Path(cfg.work_dir) / 'last_checkpoint').exists():
+        raise WorkDirError(
+            f'--resume: {cfg.work_dir} is the folder of a run whose checkpoints are gone from where '
+            'last_checkpoint says: --resume CHECKPOINT names one, another --work-dir begins a new run'
+        )
     if path is None:
         print_rank0(f'There is no checkpoint in {cfg.work_dir}: the run begins.')
         return None

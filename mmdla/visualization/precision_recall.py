@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..evaluation.boundary_scores import best_point
+from ..evaluation.boundary.scores import best_point
 
 
 def draw_precision_recall(

@@ -186,7 +186,7 @@ def test_augmented(weights, image, tmp_path):
 
 
 def test_thinned(weights, image):
-    edge_nms = pytest.importorskip('mmdla.evaluation.edge_nms').edge_nms
+    edge_nms = pytest.importorskip('mmdla.evaluation.boundary.nms').edge_nms
     inferencer = BoundaryInferencer('dla34-8s_bsds500', weights, device='cpu')
     found = inferencer(image, nms=True)['predictions']
     assert found.dtype == np.float32

@@ -19,9 +19,9 @@ from mmengine.runner import load_checkpoint
 from mmpretrain import ImageClassificationInferencer, get_model, list_models
 
 import mmdla
+from mmdla.analysis.complexity import count
 from mmdla.engine.config import build_model
 from mmdla.models import DLA
-from mmdla.utils.complexity import count
 
 mmdla.register_all_modules()
 ROOT = Path(__file__).resolve().parents[2]

@@ -244,8 +244,11 @@ def test_a_work_folder_that_was_moved(tmp_path, capsys):
     assert cfg.load_from == str(path)
     assert 'names old/place/iter_6.pth, which does not exist' in capsys.readouterr().out
     path.unlink()
-    with pytest.raises(WorkDirError, match='the record of an earlier run'):
-        prepare_work_dir(run_of(tmp_path / 'new'))
+    with pytest.raises(
+        WorkDirError, match=r'whose checkpoints are gone.*--resume CHECKPOINT names one'
+    ):
+        prepare_work_dir(run_of(tmp_path / 'new', resume=True))
+    assert prepare_work_dir(run_of(tmp_path / 'new')) is None, 'there is nothing to overwrite'
 
 
 def test_another_storage_is_mmengines_matter(tmp_path):

@@ -17,8 +17,8 @@ from mmengine.registry import METRICS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmdla.evaluation.boundary import BoundaryMetric
-from mmdla.evaluation.boundary_scores import BoundaryScores, count_boundaries, map_hints
+from mmdla.evaluation.boundary.metric import BoundaryMetric
+from mmdla.evaluation.boundary.scores import BoundaryScores, count_boundaries, map_hints
 from mmdla.io.boundary_files import (
     pair_boundary_files,
     read_annotations,

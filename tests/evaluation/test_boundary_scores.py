@@ -13,8 +13,9 @@ from hypothesis.extra.numpy import arrays
 
 pytest.importorskip('scipy')
 
-from mmdla.evaluation.boundary_matching import OUTLIER_COST, match_boundaries, match_thresholds
-from mmdla.evaluation.boundary_scores import (
+from mmdla.evaluation.boundary.matching import OUTLIER_COST, match_boundaries, match_thresholds
+from mmdla.evaluation.boundary.nms import edge_nms
+from mmdla.evaluation.boundary.scores import (
     BoundaryScores,
     average_precision,
     best_point,
@@ -23,8 +24,7 @@ from mmdla.evaluation.boundary_scores import (
     recall_at_half,
     threshold_values,
 )
-from mmdla.evaluation.edge_nms import edge_nms
-from mmdla.evaluation.thinning import thin_at_thresholds
+from mmdla.evaluation.boundary.thinning import thin_at_thresholds
 from mmdla.io.boundary_files import read_annotations, read_boundary_map
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)

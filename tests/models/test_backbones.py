@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmdla.analysis.memory import saved_bytes
 from mmdla.models import DLA, DRN, AggregatedStages, SqueezeNet
 from mmdla.models.layers import FORMS
-from mmdla.utils.memory import saved_bytes
 
 SELECTIVE = hasattr(torch.utils.checkpoint, 'create_selective_checkpoint_contexts')
 SMALL_DLA = dict(block='basic', tree_depths=(1, 2, 1, 1), channels=(4, 8, 8, 16, 16, 16))

@@ -10,9 +10,9 @@ import timm
 import torch
 from torch import nn
 
+from mmdla.analysis.memory import saved_bytes
 from mmdla.models import DLA
 from mmdla.models.layers import SplitBottleneck
-from mmdla.utils.memory import saved_bytes
 
 ARCHS = list(DLA.arch_settings)
 USED_PARAMS = {

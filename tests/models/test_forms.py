@@ -487,6 +487,7 @@ def test_layers_alone_from_a_config():
 # -- export and compilation -----------------------------------------------------------------------
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize('form', FORMS)
 def test_forms_compile_and_export(form):
     stage = FORMS[form](3, BasicBlock, 4, 6, 2, aggregate_input=form != 'none').eval()

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from mmdla.analysis.memory import peak_bytes, saved_bytes
 from mmdla.models import DLA, DRN, IDAUp
 from mmdla.models.layers import AggregationNode, BasicBlock, recompute
-from mmdla.utils.memory import peak_bytes, saved_bytes
 
 X = (2, 3, 65, 64)
 SELECTIVE = hasattr(torch.utils.checkpoint, 'create_selective_checkpoint_contexts')
@@ -561,6 +561,7 @@ LARGE = [
 ]
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize(
     ('name', 'with_cp'), [('small', True), pytest.param('small', 'norm', marks=needs_selective), *LARGE]
 )
@@ -575,6 +576,7 @@ def test_one_graph_without_breaks(name, with_cp):
         assert (found.graph_count, found.graph_break_count) == (1, 0), reasons
 
 
+@pytest.mark.compile
 @pytest.mark.skipif(
     not hasattr(torch.compiler, 'is_compiling'), reason='compilers before PyTorch 2.3 fail at it'
 )

@@ -53,6 +53,7 @@ def images(tmp_path, monkeypatch) -> Path:
     return tmp_path / 'images'
 
 
+@pytest.mark.e2e
 def test_one_command_fine_tunes_on_a_folder(images, tmp_path, monkeypatch, run_tool):
     published = timm.create_model('dla46_c').state_dict()
     save_file(published, tmp_path / 'published.safetensors')

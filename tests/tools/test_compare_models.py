@@ -14,7 +14,7 @@ pytest.importorskip('mmpretrain')
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmdla.utils.timing import in_turn, ratio, training_step
+from mmdla.analysis.timing import in_turn, ratio, training_step
 
 TOOL = 'analysis_tools/compare_models.py'
 DEMO = Path(__file__).resolve().parents[2] / 'configs/dla34-8s_demo.py'
@@ -51,6 +51,7 @@ def cells(text: str) -> dict[str, list[str]]:
     return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
 
 
+@pytest.mark.e2e
 def test_counts_times_and_writes(compare, configs, tmp_path):
     out = tmp_path / 'out'
     args = (*configs, DEMO, '--reference', 'resnet18', '--out', out)

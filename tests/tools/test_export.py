@@ -123,6 +123,7 @@ def check(model: nn.Module, tmp_path: Path, format: str, size: tuple[int, int], 
     assert largest_difference(load(file)[0], model, sizes) <= 1e-4
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize(
     ('name', 'format', 'size'),
     [
@@ -426,6 +427,7 @@ def test_the_tool_says_what_is_wrong(written, run_tool):
     assert not out.parent.exists()
 
 
+@pytest.mark.e2e
 def test_the_code_of_the_docs_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / 'docs/deployment.md').read_text()

@@ -54,6 +54,7 @@ def test_tenths(soak):
     assert soak.tenths(seen, 'memory') == (4.5, 94.5)
 
 
+@pytest.mark.e2e
 def test_a_training_that_fails_says_why(run_tool, tmp_path):
     status, text = run_tool(
         'analysis_tools/soak.py',

@@ -127,7 +127,7 @@ def test_test_with_tta_writes_label_maps_and_pictures(trained, env, tmp_path):
         'default_hooks.visualization.interval=50', env=env,
     )  # fmt: skip
     assert re.search(r'mIoU: \d+\.\d+', text)
-    maps = sorted((tmp_path / 'out').glob('*.png'))
+    maps = sorted((tmp_path / 'out').rglob('*.png'))
     assert [Image.open(m).size for m in maps] == [(96, 64), (96, 64)]
     assert np.asarray(Image.open(maps[0])).max() < 19
     assert len(list((tmp_path / 'show').rglob('*.png'))) == 2
@@ -332,6 +332,7 @@ def test_get_flops(env):
     assert f'Parameters: {18_095_163 - 513_000 - 41_728 - 304:,}' in text
 
 
+@pytest.mark.e2e
 def test_ablation(env, run_tool, monkeypatch, tmp_path):
     """Two variants, trained once, compared; what is there is used, what is another's is not."""
     for name, value in env.items():

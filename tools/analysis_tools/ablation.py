@@ -23,10 +23,10 @@ from mmengine.config import Config
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
+from mmdla.analysis.complexity import blank_images, count
+from mmdla.analysis.memory import saved_bytes
 from mmdla.engine.config import add_cfg_options, build_model, read_config
 from mmdla.models.layers import FORMS
-from mmdla.utils.complexity import blank_images, count
-from mmdla.utils.memory import saved_bytes
 
 TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
 SETTING = 'model.backbone.aggregation'

@@ -31,12 +31,12 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
 import mmdla  # noqa: F401
+from mmdla.analysis.timing import in_turn, inference, ratio, training_step
 from mmdla.datasets.folders import is_nonempty
 from mmdla.deploy import optimize
 from mmdla.engine.config import build_model
 from mmdla.engine.platform import device_name
 from mmdla.models import DLA
-from mmdla.utils.timing import in_turn, inference, ratio, training_step
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/dla34_cityscapes.py'

@@ -17,10 +17,10 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
-from mmdla.evaluation.boundary_matching import match_boundaries
-from mmdla.evaluation.boundary_scores import count_image, counting_pool, threshold_values
-from mmdla.evaluation.edge_nms import edge_nms
-from mmdla.evaluation.thinning import thin_at_thresholds
+from mmdla.evaluation.boundary.matching import match_boundaries
+from mmdla.evaluation.boundary.nms import edge_nms
+from mmdla.evaluation.boundary.scores import count_image, counting_pool, threshold_values
+from mmdla.evaluation.boundary.thinning import thin_at_thresholds
 from mmdla.io.boundary_files import pair_boundary_files, read_annotations, read_boundary_map
 
 MAX_DIST = 0.0075

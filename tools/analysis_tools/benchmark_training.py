@@ -28,11 +28,11 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 
 import mmdla  # noqa: F401
+from mmdla.analysis.complexity import blank_images
+from mmdla.analysis.memory import peak_bytes, saved_bytes
+from mmdla.analysis.timing import in_turn, ratio, training_step
 from mmdla.engine.config import add_cfg_options, build_model, read_config
 from mmdla.engine.platform import device_name
-from mmdla.utils.complexity import blank_images
-from mmdla.utils.memory import peak_bytes, saved_bytes
-from mmdla.utils.timing import in_turn, ratio, training_step
 
 OPTIONS = ('default', 'norm', 'with_cp', 'channels-last', 'compile', 'amp', 'all')
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'

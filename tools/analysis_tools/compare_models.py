@@ -32,12 +32,12 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 
 import mmdla
+from mmdla.analysis.complexity import blank_images, count
+from mmdla.analysis.memory import saved_bytes
+from mmdla.analysis.timing import in_turn, inference, ratio, training_step
 from mmdla.engine.config import build_model, scope_of
 from mmdla.engine.platform import device_name
 from mmdla.registry import check_library
-from mmdla.utils.complexity import blank_images, count
-from mmdla.utils.memory import saved_bytes
-from mmdla.utils.timing import in_turn, inference, ratio, training_step
 
 PAPER = [
     *(f'dla{arch}_imagenet' for arch in ('34', '60', '102', '169', '60x', '102x', '102x2')),

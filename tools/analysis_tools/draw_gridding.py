@@ -1,7 +1,7 @@
 """Show the grids that dilation leaves in activation maps: `draw_gridding.py PICTURE`.
 
 Sends three things through several networks and draws each one's last level side by side, with the share
-of its energy that is a grid (mmdla/visualization/gridding.py):
+of its energy that is a grid (mmdla/analysis/gridding.py):
 
 - an impulse into the first dilated level: one cell, which shows what dilation alone makes of a point;
 - an impulse in the image: one pixel;
@@ -32,13 +32,7 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor
 
 import mmdla  # noqa: F401
-from mmdla.checkpoints import load_pretrained
-from mmdla.engine.config import build_model, scope_of
-from mmdla.io.images import read_image
-from mmdla.models import DLA, DRN
-from mmdla.models.backbones.levels import LevelBackbone
-from mmdla.registry import check_library
-from mmdla.visualization.gridding import (
+from mmdla.analysis.gridding import (
     MAPS,
     draw,
     first_dilated,
@@ -48,6 +42,12 @@ from mmdla.visualization.gridding import (
     largest_dilation,
     white_noise_energy,
 )
+from mmdla.checkpoints import load_pretrained
+from mmdla.engine.config import build_model, scope_of
+from mmdla.io.images import read_image
+from mmdla.models import DLA, DRN
+from mmdla.models.backbones.levels import LevelBackbone
+from mmdla.registry import check_library
 
 DEFAULT = ['a_18', 'b_26', 'c_26', 'dla34']
 NAMES = [*DRN.arch_settings, *(f'dla{arch}' for arch in DLA.arch_settings)]

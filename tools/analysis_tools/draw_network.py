@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmdla.analysis.aggregation_graph import draw, trace
 from mmdla.engine.config import add_cfg_options, build_model, read_config
 from mmdla.models import DLA
 from mmdla.models.layers import FORMS
-from mmdla.visualization.network import draw, trace
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
 from mmdla.datasets.folders import is_nonempty
-from mmdla.evaluation.boundary_scores import (
+from mmdla.evaluation.boundary.scores import (
     BoundaryScores,
     count_image,
     counting_pool,

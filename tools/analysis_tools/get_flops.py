@@ -7,8 +7,8 @@ import argparse
 from mmengine.analysis import get_model_complexity_info
 
 import mmdla  # noqa: F401
+from mmdla.analysis.complexity import blank_images, count
 from mmdla.engine.config import add_cfg_options, build_model, read_config
-from mmdla.utils.complexity import blank_images, count
 
 
 def main() -> None:

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmdla  # noqa: F401
+from mmdla.analysis.complexity import blank_images
+from mmdla.analysis.memory import saved_bytes
+from mmdla.analysis.timing import in_turn, inference, timed
 from mmdla.deploy import optimize
 from mmdla.engine.config import add_cfg_options, build_model, read_config
 from mmdla.engine.platform import device_name
 from mmdla.models.layers import recompute
-from mmdla.utils.complexity import blank_images
-from mmdla.utils.memory import saved_bytes
-from mmdla.utils.timing import in_turn, inference, timed
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/dla34_cityscapes.py'
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'

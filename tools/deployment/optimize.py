@@ -22,11 +22,11 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
 import mmdla  # noqa: F401
+from mmdla.analysis.timing import ratio, timed
 from mmdla.deploy import optimize
 from mmdla.engine.config import add_arguments, load_config
 from mmdla.engine.platform import adapt_to_platform, device_name
 from mmdla.engine.runner import build_runner
-from mmdla.utils.timing import ratio, timed
 
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 1.0)
 

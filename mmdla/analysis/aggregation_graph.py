@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..models import DLA, AggregatedStages
 from ..models.layers import IDA, AggregationTree, Chain, ReentrantTree, ShallowSkips
-from ..utils.complexity import blank_images
+from .complexity import blank_images
 
 IMAGE = 'image'
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import torch
 
-from ..io.boundary_files import check_boundary_map, read_annotations, read_boundary_map
-from .boundary_matching import match_thresholds
-from .edge_nms import edge_nms
+from ...io.boundary_files import check_boundary_map, read_annotations, read_boundary_map
+from .matching import match_thresholds
+from .nms import edge_nms
 from .thinning import thin_at_thresholds
 
 SMALL = 0.05  # no map of a data set whose largest value is below is on the right scale, most likely

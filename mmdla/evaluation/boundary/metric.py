@@ -12,9 +12,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS as MMSEG_METRICS
 
-from ..registry import METRICS
-from ..utils.predictions import boundary_probability
-from .boundary_scores import (
+from ...registry import METRICS
+from ...utils.predictions import boundary_probability
+from .scores import (
     BoundaryScores,
     count_image,
     counting_pool,
@@ -32,7 +32,7 @@ class BoundaryMetric(BaseMetric):
     """ODS, OIS, AP and R50 of the BSDS benchmark, from 0 to 1.
 
     At each threshold the map is made binary and thin, and its pixels are matched to each annotator's,
-    exactly (:mod:`mmdla.evaluation.boundary_matching`), within a share of the image's diagonal. Recall
+    exactly (:mod:`mmdla.evaluation.boundary.matching`), within a share of the image's diagonal. Recall
     counts annotated pixels of all annotators; a predicted pixel is right if any annotator's matching
     uses it.
 
@@ -54,7 +54,7 @@ class BoundaryMetric(BaseMetric):
             faster and a little off, and the log says so. Default: 99.
         max_dist (float): How far a match may be, as a share of the diagonal. Default: 0.0075.
         thin (bool): Thin the binary maps. Default: True.
-        nms (bool): Suppress non-maxima before (:func:`mmdla.evaluation.edge_nms.edge_nms`).
+        nms (bool): Suppress non-maxima before (:func:`mmdla.evaluation.boundary.nms.edge_nms`).
             Default: False.
         jobs (int): Processes that count, beside this one; 0 to count in this one. Default: 0.
         **kwargs: Of :class:`mmengine.evaluator.BaseMetric`. The default prefix is ``'boundary'``.

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmdla.models import DLA, DRN
-from mmdla.visualization.gridding import (
+from mmdla.analysis.gridding import (
     first_dilated,
     gridding_energy,
     image_maps,
@@ -20,6 +19,7 @@ from mmdla.visualization.gridding import (
     strongest_channel,
     white_noise_energy,
 )
+from mmdla.models import DLA, DRN
 
 TOOL = 'analysis_tools/draw_gridding.py'
 WIDTHS = (8, 8, 8, 16, 32, 64, 64, 64)
@@ -239,7 +239,7 @@ def test_the_tool_refuses_what_it_cannot_draw(run_tool, trained, tmp_path):
     assert 'no.pth: there is no such file' in refused(out, '--model', 'x', config, 'no.pth')
     model = ('--model', 'x', config, checkpoint)
     assert '--image no.jpg: there is no such file' in refused(out, *model, '--image', 'no.jpg')
-    assert ': no JPEG, PNG' in refused(out, *model, '--image', config)
+    assert 'cannot read this file as an image' in refused(out, *model, '--image', config)
     assert '--size 96: maps: 12 x 12 cells, must be at least 16 x 16' in refused(
         out, *model, '--size', 96
     )

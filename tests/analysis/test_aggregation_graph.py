@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmdla.analysis.aggregation_graph import IMAGE, draw, layout, trace
 from mmdla.models import DLA, AggregatedStages, IDAUp
 from mmdla.models.layers import FORMS, AggregationNode, BasicBlock, Bottleneck, PooledNode
-from mmdla.visualization.network import IMAGE, draw, layout, trace
 
 ROOT = Path(__file__).resolve().parents[2]
 

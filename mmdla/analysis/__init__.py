@@ -1,0 +1,1 @@
+"""What measures networks: complexity, memory, time, gridding, and the graph of their aggregation."""

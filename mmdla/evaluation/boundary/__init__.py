@@ -1,0 +1,1 @@
+"""Boundary detection, scored by the protocol of BSDS500; only the metric needs PyTorch."""
