@@ -100,7 +100,12 @@ def as_the_authors(model: torch.nn.Module, arch: str) -> dict[str, torch.Tensor]
     return {f'module.{k}': v for k, v in state.items()}
 
 
-@pytest.mark.parametrize('arch', DLA.arch_settings)
+LARGE = ('102', '102x', '102x2', '169')
+
+
+@pytest.mark.parametrize(
+    'arch', [pytest.param(a, marks=[pytest.mark.e2e] if a in LARGE else []) for a in DLA.arch_settings]
+)
 def test_released_files_give_the_reference_logits(arch, tmp_path):
     """Both formats of both publishers, by name and into an ImageClassifier, to float32's rounding."""
     theirs = random_norms(timm.create_model(f'dla{arch}'))
