@@ -1,4 +1,4 @@
-# A DLA of MobileNetV2's blocks on generated street scenes: any block can be aggregated
+# DLA of MobileNetV2's blocks on generated street scenes: any block can be aggregated
 _base_ = 'dla34-8s_demo.py'
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# DLA-34 fine-tuned on one's own images, the levels up to stride 2 frozen
+# DLA-34 on your own folder of images: fine-tuned, the levels up to stride 2 frozen
 _base_ = [
     '_base_/models/dla34_finetuned.py',
     '_base_/datasets/image_folder.py',

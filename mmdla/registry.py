@@ -227,5 +227,5 @@ def _register_models() -> None:
 
     # The other metafiles name what mmpretrain cannot build.
     if not ModelHub.has('dla34_imagenet'):
-        for index in sorted((MIM / 'configs/metafiles').glob('*_classification.yml')):
+        for index in sorted((MIM / 'configs').rglob('metafile_classification.yml')):
             ModelHub.register_model_index(index, config_prefix=MIM)

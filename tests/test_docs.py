@@ -58,7 +58,7 @@ def test_docs_on_classification(server, tmp_path, monkeypatch, capsys):
 
 def test_tables_on_classification_are_the_metafiles():
     yaml = pytest.importorskip('yaml')
-    index = yaml.safe_load((ROOT / 'configs/metafiles/dla_classification.yml').read_text())
+    index = yaml.safe_load((ROOT / 'configs/metafile_classification.yml').read_text())
     text = (ROOT / 'docs/classification.md').read_text()
     rows = {row[0]: row[1:] for row in re.findall(
         r'^\| \[(\w+)\]\(\S+\) \| ([\d.]+) M \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$', text, re.MULTILINE

@@ -22,7 +22,7 @@ from mmdla.engine.config import build_model
 from mmdla.io.boundary_files import read_boundary_map
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / 'configs/dla34-8s_bsds500.py'
+CONFIG = ROOT / 'configs/boundaries/dla34-8s_bsds500.py'
 TOOL = 'analysis_tools/detect_boundaries.py'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,15 @@ from mmdla.models import DLA
 
 mmdla.register_all_modules()
 ROOT = Path(__file__).resolve().parents[2]
-META = {
-    model['Name']: model
-    for model in yaml.safe_load((ROOT / 'configs/metafiles/dla_classification.yml').read_text())[
-        'Models'
-    ]
-}
+
+
+def metafile(path: str) -> dict[str, dict]:
+    """The models of one metafile below configs/, by name."""
+    return {m['Name']: m for m in yaml.safe_load((ROOT / 'configs' / path).read_text())['Models']}
+
+
+CONFIGS = [p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts]
+META = metafile('metafile_classification.yml')
 # Parameters in use, and GMACs at 224x224 as the reference counts them; Res2Net variants are timm's.
 COUNTS = {
     '34': (15_742_104, 3.07),
@@ -66,10 +70,7 @@ DRN = [f'drn_{arch}_imagenet' for arch in ('a_18', 'a_50', 'c_26', 'c_58', 'd_22
 
 @pytest.mark.parametrize('name', ['squeezenet_imagenet', 'squeezenet-bypass_imagenet', *DRN])
 def test_counts_of_the_others(name):
-    index = yaml.safe_load(
-        (ROOT / f'configs/metafiles/{name.split("_")[0].split("-")[0]}_classification.yml').read_text()
-    )
-    (entry,) = (model for model in index['Models'] if model['Name'] == name)
+    entry = metafile(f'{"drn" if name in DRN else "comparators"}/metafile_classification.yml')[name]
     params, macs = count(get_model(name), torch.zeros(1, 3, 224, 224))
     assert entry['Metadata'] == dict(Parameters=params, FLOPs=macs)
 
@@ -84,10 +85,26 @@ def test_index():
         assert bool(entry['Results'][0]['Metrics']) == (name in published)
     assert published.keys() <= META.keys()
     assert META['dla102x2_imagenet']['Results'][0]['Metrics']['Top 1 Accuracy'] == 79.45
-    assert set(list_models('*dla*')) == set(META)
-    for index in (ROOT / 'configs/metafiles').glob('*.yml'):
-        for entry in yaml.safe_load(index.read_text())['Models']:
-            assert (ROOT / entry['Config']).is_file()
+    assert set(list_models('*dla*')) == {*META, *metafile('small_compute/metafile_classification.yml')}
+
+
+def test_every_config_is_in_its_folders_metafile_and_table():
+    imported = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
+    assert {ROOT / p for p in imported} == set((ROOT / 'configs').rglob('metafile_*.yml'))
+    for folder in {path.parent for path in CONFIGS}:
+        configs = {path.stem for path in CONFIGS if path.parent == folder}
+        entries = [
+            m for f in folder.glob('metafile_*.yml') for m in yaml.safe_load(f.read_text())['Models']
+        ]
+        assert {m['Name'] for m in entries} == configs and len(entries) == len(configs)
+        for entry in entries:
+            assert ROOT / entry['Config'] == folder / f'{entry["Name"]}.py'
+        table = (folder / 'README.md').read_text()
+        rows = re.findall(r'^\| \[(\S+)\]\(\1\.py\) \| (.+) \| (.*) \|$', table, re.MULTILINE)
+        assert {row[0] for row in rows} == configs and len(rows) == len(configs)
+        for name, what, note in rows:
+            first = (folder / f'{name}.py').read_text().split('\n')[0]
+            assert first.lower() == f'# {what}{note and ": "}{note}'.lower()
 
 
 def as_the_authors(model: torch.nn.Module, arch: str) -> dict[str, torch.Tensor]:

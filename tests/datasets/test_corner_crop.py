@@ -21,7 +21,7 @@ from mmdla.datasets.transforms import CornerCrop
 def test_crops_are_torchvisions(size, tmp_path):
     from torchvision.transforms.functional import ten_crop
 
-    cfg = Config.fromfile(ROOT / 'configs/drn_c_26_imagenet.py')
+    cfg = Config.fromfile(ROOT / 'configs/drn/drn_c_26_imagenet.py')
     init_default_scope('mmpretrain')
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / 'image.png')
@@ -38,7 +38,7 @@ def test_crops_are_torchvisions(size, tmp_path):
 
 
 def test_scores_are_averaged(tmp_path):
-    cfg = Config.fromfile(ROOT / 'configs/drn_d_22_imagenet.py')
+    cfg = Config.fromfile(ROOT / 'configs/drn/drn_d_22_imagenet.py')
     init_default_scope('mmpretrain')
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (260, 280, 3), np.uint8)).save(
         tmp_path / 'image.png'

@@ -470,7 +470,7 @@ def test_the_code_of_the_docs_runs(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     'name',
     ['dla34_cityscapes', 'dla34-8s_cityscapes', 'drn_d_22_cityscapes', 'drn_c_26_cityscapes',
-     'dla34_bsds500', 'dla34_imagenet', 'drn_c_26_imagenet-boxes', 'dla34_cifar10-budget',
+     'dla34_bsds500', 'dla34_imagenet', 'drn_c_26_imagenet-boxes', 'dla34_cifar10-small',
      'dla-mobilenet-8s_demo'],
 )  # fmt: skip
 def test_configs_through_the_tool(name, format, tmp_path, run_tool):

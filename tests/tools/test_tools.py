@@ -27,7 +27,9 @@ from mmengine.registry import MODELS, init_default_scope
 from mmdla.engine.config import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+CONFIGS = sorted(
+    p for p in (ROOT / 'configs').rglob('*.py') if not {'_base_', 'detection'} & set(p.parts)
+)
 DEMO = ROOT / 'configs/dla34_demo.py'
 # A network and a data set small enough to train a few steps anywhere.
 SMALL = small_run()

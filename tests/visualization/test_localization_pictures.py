@@ -57,7 +57,7 @@ def trained(tmp_path, monkeypatch):
     config.write_text(
         f"""
 _base_ = ['{ROOT}/configs/_base_/datasets/demo_objects.py',
-    '{ROOT}/configs/_base_/schedules/budget_10e.py', '{ROOT}/configs/_base_/classification_runtime.py']
+    '{ROOT}/configs/_base_/schedules/small_10e.py', '{ROOT}/configs/_base_/classification_runtime.py']
 sizes = dict(train=8, val=8, test=8)
 train_dataloader = dict(dataset=dict(sizes=sizes, image_size=64))
 val_dataloader = dict(dataset=dict(sizes=sizes, image_size=64))

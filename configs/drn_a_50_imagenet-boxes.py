@@ -1,3 +1,0 @@
-# DRN-A-50 tells where on ImageNet: 54.0% top-1, 48.4% top-5 localization error in the paper
-_base_ = 'drn_c_26_imagenet-boxes.py'
-model = dict(backbone=dict(arch='a_50', out_indices=(4,)), head=dict(in_channels=2048))

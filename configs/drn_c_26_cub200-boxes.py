@@ -1,9 +1,0 @@
-# DRN-C-26 on CUB-200 birds: trained with their names, tells where they are
-_base_ = [
-    '_base_/models/drn_c_26_finetuned.py',
-    '_base_/datasets/cub200_boxes.py',
-    '_base_/schedules/fine_grained_110e.py',
-    '_base_/classification_runtime.py',
-]
-model = dict(data_preprocessor=dict(num_classes=200), head=dict(num_classes=200))
-test_cfg = dict(_delete_=True, type='mmdla.ValThenTestLoop')

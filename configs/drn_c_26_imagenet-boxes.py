@@ -1,9 +1,0 @@
-# DRN-C-26 tells where on ImageNet: 52.3% top-1, 47.7% top-5 localization error in the paper
-_base_ = [
-    '_base_/models/drn_c_26_classifier.py',
-    '_base_/datasets/imagenet_boxes.py',
-    '_base_/schedules/imagenet_120e.py',
-    '_base_/classification_runtime.py',
-]
-model = dict(neck=None, head=dict(type='mmdla.ClassMapHead'))
-test_cfg = dict(_delete_=True, type='mmdla.ValThenTestLoop')

@@ -1,3 +1,0 @@
-# SqueezeNet-B, beside DLA's compact networks: 39.6% top-1, 17.5% top-5 error in its paper
-_base_ = 'squeezenet_imagenet.py'
-model = dict(backbone=dict(bypass=True))
