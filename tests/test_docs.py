@@ -73,6 +73,12 @@ def test_tables_on_classification_are_the_metafiles():
         ), name  # fmt: skip
 
 
+def test_every_tool_is_in_the_table():
+    text = (ROOT / 'tools/README.md').read_text()
+    tools = [p.relative_to(ROOT / 'tools').as_posix() for p in (ROOT / 'tools').rglob('*.py')]
+    assert set(re.findall(r'\]\(([\w/]+\.py)\)', text)) == set(tools)
+
+
 def pages() -> list[Path]:
     """All pages in Markdown: the site's, and those of the repository."""
     found = [*ROOT.glob('*.md'), *ROOT.glob('.github/*.md')]

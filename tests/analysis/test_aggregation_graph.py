@@ -169,8 +169,8 @@ def test_sizes_that_do_not_fit_are_refused(size):
 
 
 def test_the_tool(run_tool, tmp_path):
-    def run(*args):
-        return run_tool('analysis_tools/draw_network.py', *args)
+    def run(network, picture, *args):
+        return run_tool('visualization/draw_network.py', network, '--out', picture, *args)
 
     picture = tmp_path / 'new/dla34.svg'
     assert run('34', picture) == (0, f'12 blocks, 6 nodes, 32 edges: {picture}\n')

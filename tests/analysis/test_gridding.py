@@ -21,7 +21,7 @@ from mmdla.analysis.gridding import (
 )
 from mmdla.models import DLA, DRN
 
-TOOL = 'analysis_tools/draw_gridding.py'
+TOOL = 'visualization/draw_gridding.py'
 WIDTHS = (8, 8, 8, 16, 32, 64, 64, 64)
 ARCHS = {
     'A': dict(block='basic', depths=(1, 1, 2, 2), channels=(8, 16, 32, 64), stem=8, max_pooling=True),
@@ -202,7 +202,7 @@ def rows(text: str) -> dict[tuple[str, str], list[str]]:
 def test_the_tool_draws_trained_and_random_networks(run_tool, trained, tmp_path):
     picture = tmp_path / 'new/gridding.png'
     args = ('--networks', 'a_18', '--model', 'Small', *trained, '--size', 136, '--seeds', 1)
-    status, said = run_tool(TOOL, picture, *args)
+    status, said = run_tool(TOOL, '--out', picture, *args)
     assert status == 0, said
     assert picture.read_bytes().startswith(b'\x89PNG')
     found = rows(said)
@@ -216,7 +216,7 @@ def test_the_tool_draws_trained_and_random_networks(run_tool, trained, tmp_path)
     # The blank image is the mean, whatever the preprocessor.
     assert small == pytest.approx(wanted, abs=6e-4)
     assert 'grids of period 4 (white noise: 0.234), mean map of each level, image 136 x 136' in said
-    status, said = run_tool(TOOL, picture, *args)
+    status, said = run_tool(TOOL, '--out', picture, *args)
     assert status
     assert 'exists already; --force overwrites it' in said
 
@@ -226,7 +226,7 @@ def test_the_tool_refuses_what_it_cannot_draw(run_tool, trained, tmp_path):
     out = tmp_path / 'out.png'
 
     def refused(*args) -> str:
-        status, said = run_tool(TOOL, *args)
+        status, said = run_tool(TOOL, '--out', *args)
         assert status
         assert not out.exists()
         return said

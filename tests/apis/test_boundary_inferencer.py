@@ -23,7 +23,7 @@ from mmdla.io.boundary_files import read_boundary_map
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/boundaries/dla34-8s_bsds500.py'
-TOOL = 'analysis_tools/detect_boundaries.py'
+TOOL = 'boundaries/detect_boundaries.py'
 
 
 @pytest.fixture(autouse=True)
@@ -235,7 +235,9 @@ def test_images_of_one_name_are_kept_apart(folder, image, tmp_path):
 
 def test_tool_writes_what_evaluation_reads(run_tool, weights, folder, tmp_path):
     out = tmp_path / 'out'
-    status, text = run_tool(TOOL, CONFIG, weights, folder, '--out', out, '--overlay-threshold', '0.6')
+    status, text = run_tool(
+        TOOL, CONFIG, weights, folder, '--out-dir', out, '--overlay-threshold', '0.6'
+    )
     assert status == 0, text
     assert f'Written: 3 maps and overlays in {out}' in text
     files = sorted(p.relative_to(out).as_posix() for p in out.rglob('*') if p.is_file())
@@ -248,14 +250,14 @@ def test_tool_writes_what_evaluation_reads(run_tool, weights, folder, tmp_path):
         np.testing.assert_array_equal(values, np.rint(wanted.astype(float) * 65535))
 
     before = {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
-    status, text = run_tool(TOOL, CONFIG, weights, folder, '--out', out)
-    assert text.endswith(f'detect_boundaries: {out} holds something already; choose another --out')
+    status, text = run_tool(TOOL, CONFIG, weights, folder, '--out-dir', out)
+    assert text.endswith(f'detect_boundaries: {out} holds something already; choose another --out-dir')
     assert before == {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
 
 
 def test_tool_augments(run_tool, weights, folder, tmp_path):
     one = folder / 'night/a.PNG'
-    status, text = run_tool(TOOL, CONFIG, weights, one, '--tta', '--out', tmp_path / 'out')
+    status, text = run_tool(TOOL, CONFIG, weights, one, '--tta', '--out-dir', tmp_path / 'out')
     assert status == 0, text
     inferencer = BoundaryInferencer(str(CONFIG), weights, tta=True, device='cpu')
     wanted = inferencer(one)['predictions']
@@ -264,7 +266,7 @@ def test_tool_augments(run_tool, weights, folder, tmp_path):
 
 def test_tool_says_what_is_wrong(run_tool, weights, folder, tmp_path):
     def wrong(*args) -> str:
-        status, text = run_tool(TOOL, *args, '--out', tmp_path / 'out')
+        status, text = run_tool(TOOL, *args, '--out-dir', tmp_path / 'out')
         assert status != 0
         return text
 

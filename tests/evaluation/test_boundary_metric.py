@@ -26,7 +26,7 @@ from mmdla.io.boundary_files import (
     write_boundary_map,
 )
 
-EVAL = 'analysis_tools/eval_boundaries.py'
+EVAL = 'boundaries/eval_boundaries.py'
 
 
 def write_mat(path, *maps) -> None:
@@ -507,7 +507,7 @@ def test_tool_refuses_arguments(files, run_tool, arguments):
 
 
 def test_benchmark(files, run_tool):
-    tool = 'analysis_tools/benchmark_boundaries.py'
+    tool = 'boundaries/benchmark_boundaries.py'
     status, text = run_tool(tool, *files, '--images', 2, '--thresholds', 5, '--jobs', 1)
     assert status == 0
     assert text.count('the same |') == 2
@@ -520,15 +520,15 @@ def test_sobel(tmp_path, run_tool):
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[:, 30:] = 255
     cv2.imwrite(str(images / 'a.png'), picture)
-    tool = 'analysis_tools/sobel_boundaries.py'
-    assert run_tool(tool, images, '--out', tmp_path / 'maps')[0] == 0
+    tool = 'boundaries/sobel_boundaries.py'
+    assert run_tool(tool, images, '--out-dir', tmp_path / 'maps')[0] == 0
     found = read_boundary_map(tmp_path / 'maps/a.png')
     assert (found.argmax(1) // 2 == 29 // 2).all() or (found.argmax(1) // 2 == 15).all()
     assert 0.9 < found.max() <= 1
     assert found[:, :20].max() == 0
-    assert 'holds something' in run_tool(tool, images, '--out', tmp_path / 'maps')[1]
+    assert 'holds something' in run_tool(tool, images, '--out-dir', tmp_path / 'maps')[1]
     (images / 'b.jpg').write_bytes(b'nothing')
-    assert 'b.jpg: ' in run_tool(tool, images, '--out', tmp_path / 'more')[1]
+    assert 'b.jpg: ' in run_tool(tool, images, '--out-dir', tmp_path / 'more')[1]
 
 
 def test_real_data_round_trip(tmp_path, run_tool):

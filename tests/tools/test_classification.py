@@ -87,7 +87,7 @@ def test_one_command_fine_tunes_on_a_folder(images, tmp_path, monkeypatch, run_t
     taken_for = re.search(rf'({"|".join(CLASSES)})$', done.stdout.strip())[1]
     status, text = run_tool(
         'analysis_tools/confusion_matrix.py', work / 'dla34_folder.py', work / 'epoch_1.pth',
-        '--work-dir', tmp_path / 'test', '--out', tmp_path / 'out',
+        '--work-dir', tmp_path / 'test', '--out-dir', tmp_path / 'out',
     )  # fmt: skip
     assert status == 0, text
     with (tmp_path / 'out/confusion_matrix.csv').open() as file:
@@ -100,15 +100,15 @@ def test_one_command_fine_tunes_on_a_folder(images, tmp_path, monkeypatch, run_t
     assert 'Accuracy of each class' in text
     status, text = run_tool(
         'analysis_tools/confusion_matrix.py', work / 'dla34_folder.py', work / 'epoch_1.pth',
-        '--work-dir', tmp_path / 'test', '--out', tmp_path / 'out',
+        '--work-dir', tmp_path / 'test', '--out-dir', tmp_path / 'out',
     )  # fmt: skip
-    assert 'holds confusion_matrix.csv and confusion_matrix.png; choose another --out' in text
+    assert 'holds confusion_matrix.csv and confusion_matrix.png; choose another --out-dir' in text
 
 
 def test_pictures_of_data(images, tmp_path, monkeypatch, run_tool):
     monkeypatch.setenv('DLA_WEIGHTS', 'none')
     status, text = run_tool(
-        'analysis_tools/browse_dataset.py', FOLDER, tmp_path / 'data', '--number', 2
+        'visualization/browse_dataset.py', FOLDER, '--out-dir', tmp_path / 'data', '--show-number', 2
     )
     assert status == 0, text
     names = sorted(path.name for path in (tmp_path / 'data').iterdir())
@@ -216,9 +216,9 @@ def test_modern_recipe_runs_where_there_is_no_gpu(images, tmp_path, monkeypatch,
     assert (tmp_path / 'work/epoch_1.pth').is_file()
 
 
-@pytest.mark.parametrize('network', ['dla34', 'dla46x_c', 'resnet18'])
+@pytest.mark.parametrize('network', ['small_compute/dla46x_c', 'comparators/resnet18'])
 def test_cifar_networks_share_everything_but_the_network(network):
-    cfg = Config.fromfile(ROOT / f'configs/{network}_cifar10-budget.py')
+    cfg = Config.fromfile(ROOT / f'configs/{network}_cifar10-small.py')
     other = Config.fromfile(ROOT / 'configs/small_compute/dla34_cifar10-small.py')
     for key in set(cfg) - {'model'}:
         assert cfg[key] == other[key], key

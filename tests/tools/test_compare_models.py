@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmdla.analysis.timing import in_turn, ratio, training_step
 
-TOOL = 'analysis_tools/compare_models.py'
+TOOL = 'benchmarks/compare_models.py'
 DEMO = Path(__file__).resolve().parents[2] / 'configs/dla34-8s_demo.py'
 CLASSIFIER = """
 default_scope = 'mmpretrain'
@@ -31,7 +31,9 @@ model = dict(
 @pytest.fixture
 def compare(run_tool):
     def run(*args):
-        return run_tool(TOOL, '--shape', 64, 64, '--batch', 2, '--rounds', 2, '--device', 'cpu', *args)
+        return run_tool(
+            TOOL, '--shape', 64, 64, '--batch-size', 2, '--rounds', 2, '--device', 'cpu', *args
+        )
 
     return run
 
@@ -54,7 +56,7 @@ def cells(text: str) -> dict[str, list[str]]:
 @pytest.mark.e2e
 def test_counts_times_and_writes(compare, configs, tmp_path):
     out = tmp_path / 'out'
-    args = (*configs, DEMO, '--reference', 'resnet18', '--out', out)
+    args = (*configs, DEMO, '--reference', 'resnet18', '--out-dir', out)
     status, text = compare(*args)
     assert status == 0, text
     assert (out / 'table.md').read_text().strip() in text
@@ -88,7 +90,7 @@ def test_counts_times_and_writes(compare, configs, tmp_path):
 def test_published_errors(compare, tmp_path):
     """Of mmpretrain's metafiles; timm's networks have none."""
     names = ('mobilenet-v2_8xb32_in1k', 'timm/resnet10t')
-    status, text = compare(*names, '--no-training', '--out', tmp_path)
+    status, text = compare(*names, '--no-training', '--out-dir', tmp_path)
     assert status == 0, text
     rows = cells(text)
     assert rows[names[0]][-2:] == ['28.14*', '9.58*']
@@ -100,7 +102,7 @@ def test_published_errors(compare, tmp_path):
 
 def test_names_what_is_wrong(compare, configs, tmp_path):
     def wrong(*args):
-        status, text = compare(*args, '--out', tmp_path / 'out')
+        status, text = compare(*args, '--out-dir', tmp_path / 'out')
         assert status
         return re.sub(r'\s+', ' ', text)
 

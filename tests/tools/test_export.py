@@ -417,7 +417,7 @@ def test_the_tool_says_what_is_wrong(written, run_tool):
         'there is no such file': [config, checkpoint.with_name('none.pth'), '--out', out],
         'there is no such config': [config.with_name('none.py'), checkpoint, '--out', out],
         'must end in .onnx': [config, checkpoint, '--out', out.with_suffix('.pt')],
-        'two positive numbers': [config, checkpoint, '--out', out, '--size', 0, 8],
+        'two positive numbers': [config, checkpoint, '--out', out, '--shape', 0, 8],
         "invalid choice: 'tflite'": [config, checkpoint, '--out', out, '--format', 'tflite'],
     }  # fmt: skip
     for message, args in cases.items():
@@ -483,7 +483,7 @@ def test_configs_through_the_tool(name, format, tmp_path, run_tool):
     fit_norms(model)
     torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'model.pth')
     out = tmp_path / f'model.{SUFFIX[format]}'
-    args = ['--format', format, '--out', out, '--size', 65, 97]
+    args = ['--format', format, '--out', out, '--shape', 65, 97]
     status, text = run_tool('deployment/export.py', config, tmp_path / 'model.pth', *args)
     assert status == 0, text
     run, metadata = load(out)

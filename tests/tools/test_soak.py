@@ -20,7 +20,7 @@ DEMO = ROOT / 'configs/dla34_demo.py'
 
 @pytest.fixture(scope='module')
 def soak():
-    path = ROOT / 'tools/analysis_tools/soak.py'
+    path = ROOT / 'tools/benchmarks/soak.py'
     spec = importlib.util.spec_from_file_location('soak', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -57,7 +57,7 @@ def test_tenths(soak):
 @pytest.mark.e2e
 def test_a_training_that_fails_says_why(run_tool, tmp_path):
     status, text = run_tool(
-        'analysis_tools/soak.py',
+        'benchmarks/soak.py',
         DEMO,
         '--iters',
         20,
@@ -68,7 +68,7 @@ def test_a_training_that_fails_says_why(run_tool, tmp_path):
     )
     assert 'Nothing is not in the' in text
     assert 'The training ended with 1, after 0 lines.' in str(status)
-    assert run_tool('analysis_tools/soak.py', DEMO, '--iters', 10)[0] == 2
+    assert run_tool('benchmarks/soak.py', DEMO, '--iters', 10)[0] == 2
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_soak(run_tool, tmp_path, monkeypatch):
     monkeypatch.setenv('DEMO_STREETS_ROOT', str(tmp_path / 'streets'))
     options = [o for o in small_run() if not re.match(r'train_cfg|default_hooks', o)]
     status, text = run_tool(
-        'analysis_tools/soak.py', DEMO, '--iters', 60, '--interval', 20, '--tolerance', 0.5,
+        'benchmarks/soak.py', DEMO, '--iters', 60, '--interval', 20, '--tolerance', 0.5,
         '--plot', tmp_path / 'soak.png', '--cfg-options', *options,
     )  # fmt: skip
     assert status == 0, text

@@ -380,16 +380,17 @@ def test_ablation_names_what_is_wrong(run_tool, tmp_path):
 
 def test_browse_dataset(env, tmp_path):
     tool(
-        'analysis_tools/browse_dataset.py',
+        'visualization/browse_dataset.py',
         DEMO,
-        tmp_path,
-        '--number',
+        '--out-dir',
+        tmp_path / 'out',
+        '--show-number',
         2,
         '--cfg-options',
         *SMALL,
         env=env,
     )
-    pictures = sorted(tmp_path.glob('*.png'))
+    pictures = sorted((tmp_path / 'out').glob('*.png'))
     assert [Image.open(p).size for p in pictures] == [(2 * 96, 64)] * 2
 
 

@@ -82,7 +82,7 @@ def test_tool_on_the_test_data(trained, tmp_path, run_tool, rule):
     config, checkpoint, _ = trained
     out = tmp_path / 'out'
     status, text = run_tool(
-        'analysis_tools/localize.py', config, checkpoint, '--out', out, '--number', 5, '--rule', rule,
+        'visualization/localize.py', config, checkpoint, '--out-dir', out, '--num-images', 5, '--rule', rule,
     )  # fmt: skip
     assert status == 0, text
     assert 'of 8 are right there' in text
@@ -90,7 +90,7 @@ def test_tool_on_the_test_data(trained, tmp_path, run_tool, rule):
     one = cv2.imread(str(next(out.glob('0000_*.png'))))
     assert one.shape == (3 * 64 + 22, 2 * 3 * 64, 3)
     assert cv2.imread(str(out / 'grid.png')).shape[1] > 3 * one.shape[1]
-    status, text = run_tool('analysis_tools/localize.py', config, checkpoint, '--out', out)
+    status, text = run_tool('visualization/localize.py', config, checkpoint, '--out-dir', out)
     assert status != 0
     assert 'holds something already' in text
 
@@ -100,7 +100,7 @@ def test_tool_on_images(trained, tmp_path, run_tool):
     forget_runs()  # as in a fresh process
     images = sorted((root / 'test').rglob('*.png'))[:2]
     status, text = run_tool(
-        'analysis_tools/localize.py', config, checkpoint, *images, '--out', tmp_path / 'out',
+        'visualization/localize.py', config, checkpoint, *images, '--out-dir', tmp_path / 'out',
         '--threshold', 0.2,
     )  # fmt: skip
     assert status == 0, text
@@ -111,7 +111,7 @@ def test_tool_on_images(trained, tmp_path, run_tool):
     ('more', 'message'),
     [
         (['absent.png'], 'there is no file absent.png'),
-        (['--number', '0'], '--number 0 must be 1 or more'),
+        (['--num-images', '0'], '--number 0 must be 1 or more'),
         (['--columns', '0'], '--columns 0 must be 1 or more'),
         (['--threshold', '1'], 'must be from 0 to below 1'),
     ],
@@ -119,7 +119,7 @@ def test_tool_on_images(trained, tmp_path, run_tool):
 def test_tool_refuses(trained, tmp_path, run_tool, more, message):
     config, checkpoint, _ = trained
     status, text = run_tool(
-        'analysis_tools/localize.py', config, checkpoint, '--out', tmp_path / 'o', *more
+        'visualization/localize.py', config, checkpoint, '--out-dir', tmp_path / 'o', *more
     )
     assert status != 0
     assert message in text
@@ -129,18 +129,18 @@ def test_tool_refuses(trained, tmp_path, run_tool, more, message):
 def test_tool_refuses_what_is_no_such_classifier(trained, tmp_path, run_tool):
     config, checkpoint, _ = trained
     absent = tmp_path / 'absent.pth'
-    status, text = run_tool('analysis_tools/localize.py', config, absent, '--out', tmp_path / 'o')
+    status, text = run_tool('visualization/localize.py', config, absent, '--out-dir', tmp_path / 'o')
     assert status != 0
     assert 'absent.pth' in str(text)
     head = ['--cfg-options', 'model.head.type=StackedLinearClsHead', 'model.head.mid_channels=[4]']
     status, text = run_tool(
-        'analysis_tools/localize.py', config, checkpoint, '--out', tmp_path / 'o', *head
+        'visualization/localize.py', config, checkpoint, '--out-dir', tmp_path / 'o', *head
     )
     assert status != 0
     assert 'class maps need a classifier of GlobalAveragePooling and LinearClsHead' in text
     (tmp_path / 'file').write_text('')
     status, text = run_tool(
-        'analysis_tools/localize.py', config, checkpoint, '--out', tmp_path / 'file'
+        'visualization/localize.py', config, checkpoint, '--out-dir', tmp_path / 'file'
     )
     assert 'holds something already' in text
 
@@ -150,7 +150,7 @@ def test_each_rule_has_its_own_thresholds(trained, tmp_path):
 
     from mmengine.config import Config
 
-    tool = runpy.run_path(str(ROOT / 'tools/analysis_tools/localize.py'))
+    tool = runpy.run_path(str(ROOT / 'tools/visualization/localize.py'))
     cfg = Config.fromfile(str(trained[0]))
     for rule in ('contour', 'dominant'):
         assert tool['localization_metric'](cfg, rule).rule == rule

@@ -1,7 +1,7 @@
 """Which classes a classifier takes for which: `confusion_matrix.py CONFIG CHECKPOINT`.
 
 Runs the test data through the network and writes `confusion_matrix.csv`, a row a true class, and
-`confusion_matrix.png`; prints each class's accuracy and the commonest mistakes.
+`confusion_matrix.png`; prints each class's accuracy and the most frequent confusions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import mmdla  # noqa: F401
-from mmdla.engine.config import add_arguments, load_config
+from mmdla.engine.config import add_arguments, load_config, scope_of
 from mmdla.engine.platform import adapt_to_platform
 from mmdla.engine.runner import build_runner
 
@@ -28,13 +28,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='a config of mmpretrain')
     parser.add_argument('checkpoint', help='path or address')
-    parser.add_argument('--out', type=Path, help="folder to write to (the run's, in the work dir)")
-    parser.add_argument('--mistakes', type=int, default=10, help='how many to print (10)')
+    parser.add_argument('--out-dir', type=Path, help="folder to write to (the run's, in the work dir)")
+    parser.add_argument('--top-confusions', type=int, default=10, help='how many to print (10)')
     add_arguments(parser)
     return parser.parse_args()
 
 
-def report(matrix: torch.Tensor, classes: list[str], mistakes: int) -> str:
+def report(matrix: torch.Tensor, classes: list[str], number: int) -> str:
     """Accuracy of each class, and the pairs that are confused most."""
     width = max(map(len, classes))
     lines = ['Accuracy of each class, %:']
@@ -42,8 +42,8 @@ def report(matrix: torch.Tensor, classes: list[str], mistakes: int) -> str:
         share = f'{100 * right / row.sum():6.2f}' if row.sum() else '     -'
         lines.append(f'  {name:{width}} {share}  ({right} of {row.sum()})')
     wrong = matrix.clone().fill_diagonal_(0).flatten()
-    order = wrong.argsort(descending=True, stable=True)[:mistakes]
-    lines.append('Commonest mistakes:')
+    order = wrong.argsort(descending=True, stable=True)[:number]
+    lines.append('Most frequent confusions:')
     for index in order[wrong[order] > 0]:
         true, taken = divmod(int(index), len(classes))
         lines.append(f'  {classes[true]} taken for {classes[taken]}: {wrong[index]}')
@@ -53,18 +53,20 @@ def report(matrix: torch.Tensor, classes: list[str], mistakes: int) -> str:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    if cfg.get('default_scope') != 'mmpretrain':
-        sys.exit(f'confusion_matrix: {args.config} is no config of a classifier of mmpretrain')
-    there = [name for name in FILES if args.out and (args.out / name).exists()]
+    if scope_of(cfg) != 'mmpretrain':
+        sys.exit(f'confusion_matrix: {args.config} is not a config of an mmpretrain classifier')
+    there = [name for name in FILES if args.out_dir and (args.out_dir / name).exists()]
     if there:
-        sys.exit(f'confusion_matrix: {args.out} holds {" and ".join(there)}; choose another --out')
+        sys.exit(
+            f'confusion_matrix: {args.out_dir} holds {" and ".join(there)}; choose another --out-dir'
+        )
     cfg.test_evaluator = dict(type='ConfusionMatrix')
     adapt_to_platform(cfg)
     runner = build_runner(cfg, train=False)
     matrix = runner.test()['confusion_matrix/result']
     if runner.rank > 0:
         return
-    out = args.out or Path(runner.log_dir)
+    out = args.out_dir or Path(runner.log_dir)
     names = runner.test_dataloader.dataset.metainfo.get('classes')
     classes = list(names or map(str, range(len(matrix))))
     if len(classes) != len(matrix):
@@ -88,7 +90,7 @@ def main() -> None:
         matrix, include_values=few, classes=classes if few else None, show=False
     )
     figure.savefig(out / 'confusion_matrix.png', bbox_inches='tight')
-    print(report(matrix, classes, args.mistakes))
+    print(report(matrix, classes, args.top_confusions))
     print(f'Written: {out / "confusion_matrix.csv"}, {out / "confusion_matrix.png"}')
 
 

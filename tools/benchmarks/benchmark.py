@@ -1,6 +1,6 @@
 """Speed beside timm and beside the released code's computations.
 
-`python tools/analysis_tools/benchmark.py [--task segmentation] [--work training]`
+`python tools/benchmarks/benchmark.py [--task segmentation] [--mode training]`
 
 All variants of a network run in this process, in turn, so that what else the machine does meets all.
 Times are medians over the rounds; a ratio is the time of the reference, the first variant, over this
@@ -12,7 +12,7 @@ one's, 1.10 meaning 1.10 times as fast, with the range of its middle half.
   for its dead projections) and then mmseg's predict does. Beside it, with one head of mmseg's
   (FCNHead), timm's backbone by way of TIMMBackbone and ours.
 
-Weights are random. Prints a table; --out writes table.md, figures.json and plot.png to a new folder.
+Weights are random. Prints a table; --out-dir writes table.md, figures.json and plot.png to a new folder.
 """
 
 from __future__ import annotations
@@ -224,21 +224,21 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--task', choices=['classification', 'segmentation'], default='classification')
-    parser.add_argument('--work', choices=['inference', 'training'], default='inference')
+    parser.add_argument('--mode', choices=['inference', 'training'], default='inference')
     parser.add_argument(
         '--archs', nargs='+', default=['34', '60', '102x'], choices=list(DLA.arch_settings)
     )
     parser.add_argument('--variants', nargs='+', help='only those whose names have one of these words')
     parser.add_argument('--shape', type=int, nargs=3, help='batch, height and width')
     parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--out', type=Path, help='folder for the table, the figures and a plot')
+    parser.add_argument('--out-dir', type=Path, help='folder for the table, the figures and a plot')
     args = parser.parse_args()
-    args.shape = args.shape or SHAPES[args.task, args.work]
+    args.shape = args.shape or SHAPES[args.task, args.mode]
     for name, value in (('shape', min(args.shape)), ('rounds', args.rounds)):
         if value < 1:
             parser.error(f'--{name} {value}: must be positive')
-    if args.out and is_nonempty(args.out):
-        parser.error(f'--out {args.out}: holds something already; name a new folder')
+    if args.out_dir and is_nonempty(args.out_dir):
+        parser.error(f'--out-dir {args.out_dir}: holds something already; name a new folder')
     return args
 
 
@@ -251,7 +251,7 @@ def main() -> None:
     figures = []
     for name in names:
         torch._dynamo.reset()
-        runs = build(name, args.work, x)
+        runs = build(name, args.mode, x)
         if args.variants:
             reference = next(iter(runs))
             runs = {
@@ -278,17 +278,17 @@ def main() -> None:
             f'{middle:.2f} | {low:.2f}-{high:.2f} |'
         )
     title = (
-        f'{args.work}, {batch}x3x{height}x{width}, {args.rounds} rounds; {device_name()}; '
+        f'{args.mode}, {batch}x3x{height}x{width}, {args.rounds} rounds; {device_name()}; '
         f'PyTorch {torch.__version__}'
     )
     print(f'\n\n{title}\n')
     print('\n'.join(table))
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / FILES[0]).write_text('\n'.join([title, '', *table, '']))
-        (args.out / FILES[1]).write_text(json.dumps(dict(title=title, figures=figures), indent=1))
-        draw(figures, title, args.out / FILES[2])
-        print(f'\nWritten to {args.out}: {", ".join(FILES)}')
+    if args.out_dir:
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+        (args.out_dir / FILES[0]).write_text('\n'.join([title, '', *table, '']))
+        (args.out_dir / FILES[1]).write_text(json.dumps(dict(title=title, figures=figures), indent=1))
+        draw(figures, title, args.out_dir / FILES[2])
+        print(f'\nWritten to {args.out_dir}: {", ".join(FILES)}')
 
 
 if __name__ == '__main__':

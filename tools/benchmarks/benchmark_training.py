@@ -1,6 +1,6 @@
 """Time and memory of a training step, and what each option does to it.
 
-`python tools/analysis_tools/benchmark_training.py CONFIG [--options NAME ...]`
+`python tools/benchmarks/benchmark_training.py CONFIG [--options NAME ...]`
 
 The variants of the config's model take turns in this process, so that what else the machine does meets
 all. A step is forward and backward from the mean square of what the model returns, without the loss.
@@ -73,18 +73,22 @@ def main() -> None:
     parser.add_argument('config', help='path of the config')
     parser.add_argument('--options', nargs='+', default=['default', 'norm'], choices=OPTIONS)
     parser.add_argument('--shape', type=int, nargs=2, default=[512, 1024], help='image (512 1024)')
-    parser.add_argument('--batch', type=int, default=1, help='(1)')
+    parser.add_argument('--batch-size', type=int, default=1, help='(1)')
     parser.add_argument('--rounds', type=int, default=9, help='(9)')
     add_cfg_options(parser)
     args = parser.parse_args()
-    for name, value in (('shape', min(args.shape)), ('batch', args.batch), ('rounds', args.rounds)):
+    for name, value in (
+        ('shape', min(args.shape)),
+        ('batch-size', args.batch_size),
+        ('rounds', args.rounds),
+    ):
         if value < 1:
             parser.error(f'--{name} {value}: must be positive')
     cfg = read_config(args)
     runs, memory = [], []
     for option in args.options:
         model = build(cfg, option)
-        x = torch.rand_like(blank_images(model, args.batch, *args.shape))
+        x = torch.rand_like(blank_images(model, args.batch_size, *args.shape))
         figures = []
         for count in (saved_bytes, peak_bytes) if option not in ('compile', 'all') else ():
             found = within(option, partial(count, model, x))()
@@ -94,7 +98,7 @@ def main() -> None:
         runs.append(within(option, training_step(model, x)))
     times = in_turn(runs, track_iter_progress(range(args.rounds)))
 
-    shape = 'x'.join(map(str, (args.batch, x.shape[1], *args.shape)))
+    shape = 'x'.join(map(str, (args.batch_size, x.shape[1], *args.shape)))
     print(f'\n\n{device_name()}; PyTorch {torch.__version__}; {shape}, {args.rounds} rounds\n')
     print('| option | step, ms | to the first | middle half | saved, MiB | peak, MiB |')
     print('|---|---|---|---|---|---|')

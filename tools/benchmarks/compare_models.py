@@ -1,4 +1,4 @@
-"""Compare networks: `python tools/analysis_tools/compare_models.py [CONFIG ...]`.
+"""Compare networks: `python tools/benchmarks/compare_models.py [CONFIG ...]`.
 
 Parameters, multiply-adds, bytes kept for backward and speed of whole models, all in this process and
 on this machine, beside their published errors. A CONFIG is
@@ -84,7 +84,7 @@ def parse_args() -> tuple[argparse.Namespace, list[Config], list[Row]]:
     parser.add_argument('configs', nargs='*', metavar='CONFIG', help='path, name or timm/NAME')
     parser.add_argument('--reference', help='the CONFIG that ratios refer to (the first)')
     parser.add_argument('--shape', type=int, nargs=2, default=[224, 224], help='image (224 224)')
-    parser.add_argument('--batch', type=int, default=4, help='images to time together (4)')
+    parser.add_argument('--batch-size', type=int, default=4, help='images to time together (4)')
     parser.add_argument('--rounds', type=int, default=9, help='(9)')
     parser.add_argument('--no-training', action='store_true', help='leave the training step out')
     parser.add_argument(
@@ -93,11 +93,14 @@ def parse_args() -> tuple[argparse.Namespace, list[Config], list[Row]]:
         default='cuda' if torch.cuda.is_available() else 'cpu',
         help='(cuda where there is one)',
     )
-    parser.add_argument('--out', type=Path, help='folder (work_dirs/compare_models/TIME)')
+    parser.add_argument('--out-dir', type=Path, help='folder (work_dirs/compare_models/TIME)')
     args = parser.parse_args()
-    for name in ('shape', 'batch', 'rounds'):
-        value = getattr(args, name)
-        if min(value if name == 'shape' else [value]) < 1:
+    for name, value in (
+        ('shape', min(args.shape)),
+        ('batch-size', args.batch_size),
+        ('rounds', args.rounds),
+    ):
+        if value < 1:
             parser.error(f'--{name} {value}: must be positive')
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda: PyTorch finds no GPU here')
@@ -110,7 +113,7 @@ def parse_args() -> tuple[argparse.Namespace, list[Config], list[Row]]:
     args.reference = args.reference or args.configs[0]
     if args.reference not in {name for row in rows for name in (row.config, row.name)}:
         parser.error(f'--reference {args.reference}: must be one of {", ".join(args.configs)}')
-    args.out = args.out or Path('work_dirs/compare_models') / time.strftime('%Y%m%d_%H%M%S')
+    args.out_dir = args.out_dir or Path('work_dirs/compare_models') / time.strftime('%Y%m%d_%H%M%S')
     return args, [cfg for cfg, _ in found], rows
 
 
@@ -172,21 +175,21 @@ def prepare(cfg: Config, row: Row, args: argparse.Namespace) -> nn.Module:
 
 def settings(args: argparse.Namespace) -> dict:
     """What makes two comparisons the same."""
-    names = ('configs', 'reference', 'shape', 'batch', 'rounds', 'no_training', 'device')
+    names = ('configs', 'reference', 'shape', 'batch_size', 'rounds', 'no_training', 'device')
     return {name: getattr(args, name) for name in names}
 
 
 def check_out(args: argparse.Namespace) -> None:
     """Exit, rather than write over what is not an earlier run of the same comparison."""
-    there = [name for name in FILES if (args.out / name).exists()]
+    there = [name for name in FILES if (args.out_dir / name).exists()]
     try:
-        same = json.loads((args.out / 'figures.json').read_text())['settings'] == settings(args)
+        same = json.loads((args.out_dir / 'figures.json').read_text())['settings'] == settings(args)
     except (OSError, ValueError, KeyError, TypeError):
         same = False
     if there and not same:
         sys.exit(
-            f'compare_models: {args.out} holds {", ".join(there)} of something else, or with other '
-            'options; choose another --out, or remove it'
+            f'compare_models: {args.out_dir} holds {", ".join(there)} of something else, or with other '
+            'options; choose another --out-dir, or remove it'
         )
 
 
@@ -203,12 +206,12 @@ def table(rows: list[Row], args: argparse.Namespace) -> str:
         cells = [row.name, f'{row.params / 1e6:.2f}', f'{row.macs / 1e9:.2f}', f'{row.saved / MIB:.1f}']
         for work, seconds in row.seconds.items():
             middle, low, high = ratio(seconds, reference.seconds[work])
-            cells += [f'{row.ms(work, args.batch):.1f}', f'{middle:.2f} ({low:.2f}-{high:.2f})']
+            cells += [f'{row.ms(work, args.batch_size):.1f}', f'{middle:.2f} ({low:.2f}-{high:.2f})']
         cells += ['' if error is None else f'{error:.2f}*' for error in (row.top1, row.top5)]
         lines.append(f'| {" | ".join(cells)} |')
     lines += [
         '',
-        f'{processor(args)}; PyTorch {torch.__version__}; {args.batch}x3x{shape}, float32, eager; '
+        f'{processor(args)}; PyTorch {torch.__version__}; {args.batch_size}x3x{shape}, float32, eager; '
         f'medians of {args.rounds} rounds, middle half in brackets.',
     ]
     if any(row.top1 is not None for row in rows):
@@ -236,7 +239,7 @@ def plot(rows: list[Row], args: argparse.Namespace, path: Path) -> None:
         'parameters, M': [row.params / 1e6 for row in rows],
         'GMACs': [row.macs / 1e9 for row in rows],
         'saved for backward, MiB an image': [row.saved / MIB for row in rows],
-        'inference, ms an image': [row.ms('inference', args.batch) for row in rows],
+        'inference, ms an image': [row.ms('inference', args.batch_size) for row in rows],
     }
     published = [i for i, row in enumerate(rows) if row.top1 is not None]
     if published:
@@ -290,33 +293,33 @@ def main() -> None:
     works = {k: v for k, v in WORKS.items() if k == 'inference' or not args.no_training}
     jobs = [(row, work, model) for work in works for row, model in zip(rows, models)]
     images = {
-        row.config: torch.rand_like(blank_images(model, args.batch, *args.shape))
+        row.config: torch.rand_like(blank_images(model, args.batch_size, *args.shape))
         for row, model in zip(rows, models)
     }
     runs = [works[work](model, images[row.config]) for row, work, model in jobs]
     try:
         times = in_turn(runs, track_iter_progress(range(args.rounds)))
     except ValueError as error:  # batch norm, of one value a channel
-        sys.exit(f'\ncompare_models: {error}; take a greater --shape or --batch, or --no-training')
+        sys.exit(f'\ncompare_models: {error}; take a greater --shape or --batch-size, or --no-training')
     for (row, work, _), seconds in zip(jobs, times):
         row.seconds[work] = seconds
 
     text = table(rows, args)
     print(f'\n\n{text}')
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / 'table.md').write_text(text + '\n')
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    (args.out_dir / 'table.md').write_text(text + '\n')
     figures = dict(
         settings=settings(args),
         processor=processor(args),
         torch=torch.__version__,
         models=[asdict(row) for row in rows],
     )
-    (args.out / 'figures.json').write_text(json.dumps(figures, indent=1) + '\n')
-    plot(rows, args, args.out / 'plot.png')
+    (args.out_dir / 'figures.json').write_text(json.dumps(figures, indent=1) + '\n')
+    plot(rows, args, args.out_dir / 'plot.png')
     hidden = [row.name for row in rows if row.top1 is None]
     if 0 < len(hidden) < len(rows):
         print(f'\nNot in the plot, having no published error: {", ".join(hidden)}')
-    print(f'\nTable, figures and plot: {args.out}')
+    print(f'\nTable, figures and plot: {args.out_dir}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Where the time and the bytes of a segmentor go: `python tools/analysis_tools/roofline.py [CONFIG]`
+"""Where the time and the bytes of a segmentor go: `python tools/benchmarks/roofline.py [CONFIG]`
 
 Each part (stem, levels, aggregation steps, classifier) runs alone on the maps that it gets within the
 network: as it is, optimized (see `mmdla.deploy.optimize`) and optimized in bfloat16, in turn. Beside it

@@ -1,6 +1,6 @@
 """Train for long, and watch what should not grow: memory, open files, processes.
 
-`python tools/analysis_tools/soak.py CONFIG --iters 3000 [--cfg-options ...]`
+`python tools/benchmarks/soak.py CONFIG --iters 3000 [--cfg-options ...]`
 
 Runs tools/train.py as a session of its own and reads the system's counts of all its processes at every
 line of the log (`/proc`, so Linux only). Memory is the proportional share (PSS), in which pages that

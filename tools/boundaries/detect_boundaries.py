@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='a config of a boundary detector')
     parser.add_argument('checkpoint', help='path or address')
     parser.add_argument('images', nargs='+', type=Path, help='images, or folders of them')
-    parser.add_argument('--out', type=Path, help='folder to write to (work_dirs/CONFIG/boundaries)')
+    parser.add_argument('--out-dir', type=Path, help='folder to write to (work_dirs/CONFIG/boundaries)')
     parser.add_argument('--nms', action='store_true', help='thin the maps: non-maximum suppression')
     parser.add_argument('--tta', action='store_true', help="average the config's augmentations")
     parser.add_argument(
@@ -37,9 +37,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    out = args.out or Path('work_dirs') / Path(args.config).stem / 'boundaries'
+    out = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'boundaries'
     if is_nonempty(out):
-        sys.exit(f'detect_boundaries: {out} holds something already; choose another --out')
+        sys.exit(f'detect_boundaries: {out} holds something already; choose another --out-dir')
     if not 0 <= args.overlay_threshold <= 1:
         sys.exit(f'detect_boundaries: --overlay-threshold {args.overlay_threshold} must be from 0 to 1')
     try:

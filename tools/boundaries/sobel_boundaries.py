@@ -1,4 +1,4 @@
-"""Boundaries by Sobel's operator, a baseline: `sobel_boundaries.py IMAGES --out DIR`.
+"""Boundaries by Sobel's operator, a baseline: `sobel_boundaries.py IMAGES --out-dir DIR`.
 
 The magnitude of the gradient of the smoothed image, of the channel of Lab where it is largest, on one
 scale for all images; written as NAME.png of 16 bit, for eval_boundaries.py --nms, in the same folders
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('images', type=Path, help='folder of images')
-    parser.add_argument('--out', type=Path, required=True, help='folder to write to, new or empty')
+    parser.add_argument('--out-dir', type=Path, required=True, help='folder to write to, new or empty')
     parser.add_argument('--sigma', type=float, default=2.0, help='of the Gaussian, in pixels (2)')
     return parser.parse_args()
 
@@ -55,12 +55,14 @@ def main() -> None:
         sys.exit(f'sobel_boundaries: --sigma {args.sigma} must be positive')
     if not args.images.is_dir():
         sys.exit(f'sobel_boundaries: {args.images} is no folder')
-    if is_nonempty(args.out):
-        sys.exit(f'sobel_boundaries: {args.out} holds something already; choose another --out')
+    if is_nonempty(args.out_dir):
+        sys.exit(f'sobel_boundaries: {args.out_dir} holds something already; choose another --out-dir')
     paths = list_files(args.images, SUFFIXES)
     if not paths:
         sys.exit(f'sobel_boundaries: {args.images} holds no image ({", ".join(SUFFIXES)})')
-    targets = {path: (args.out / path.relative_to(args.images)).with_suffix('.png') for path in paths}
+    targets = {
+        path: (args.out_dir / path.relative_to(args.images)).with_suffix('.png') for path in paths
+    }
     if len(set(targets.values())) < len(paths):
         sys.exit(f'sobel_boundaries: {args.images} holds images that differ in suffix only')
     for path, target in track_iter_progress(list(targets.items())):
@@ -71,7 +73,7 @@ def main() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # weak edges matter most: the square root spreads them over more thresholds
         write_boundary_map(target, np.sqrt(sobel(image, args.sigma)))
-    print(f'\nWritten: {args.out}')
+    print(f'\nWritten: {args.out_dir}')
 
 
 if __name__ == '__main__':

@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         '--normalize', action='store_true', help='the file takes values of 0 to 255 and normalizes them'
     )
     parser.add_argument(
-        '--size',
+        '--shape',
         type=int,
         nargs=2,
         metavar=('H', 'W'),
@@ -40,8 +40,8 @@ def parse_args() -> argparse.Namespace:
     )
     add_cfg_options(parser)
     args = parser.parse_args()
-    if min(args.size) < 1:
-        parser.error(f'--size {args.size[0]} {args.size[1]}: two positive numbers')
+    if min(args.shape) < 1:
+        parser.error(f'--shape {args.shape[0]} {args.shape[1]}: two positive numbers')
     if not Path(args.config).is_file():
         parser.error(f'{args.config}: there is no such config')
     return args
@@ -69,14 +69,14 @@ def main() -> None:
             print(f'Without names of classes: the data have {len(classes)}, the network has {outputs}.')
             classes = None
         # A fixed one, so that a second run says the same.
-        example = torch.rand(1, 3, *args.size, generator=torch.Generator().manual_seed(0))
+        example = torch.rand(1, 3, *args.shape, generator=torch.Generator().manual_seed(0))
         example = example * 255 if args.normalize else (example - 0.5) * 3.5
         difference = export(
             model, example, args.out, args.format, normalize=args.normalize, classes=classes
         )
     except (ExportError, FileNotFoundError, FileExistsError, ImportError, ValueError) as error:
         sys.exit(f'export: {error}')
-    height, width = args.size
+    height, width = args.shape
     print(
         f'Written: {args.out}; at {height}x{width} and {height + 1}x{width + 1} its outputs differ '
         f"from the network's by {difference:.1e} of their largest value at the most."

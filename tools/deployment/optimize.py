@@ -40,11 +40,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
     parser.add_argument('--no-compile', action='store_true', help='without torch.compile')
     parser.add_argument('--labels-only', action='store_true', help='predict label maps without logits')
-    parser.add_argument('--batches', type=int, help='number of batches (all); metrics are of these')
+    parser.add_argument('--num-batches', type=int, help='number of batches (all); metrics are of these')
     add_arguments(parser)
     args = parser.parse_args()
-    if args.batches is not None and args.batches < 1:
-        parser.error(f'--batches {args.batches}: must be positive')
+    if args.num_batches is not None and args.num_batches < 1:
+        parser.error(f'--num-batches {args.num_batches}: must be positive')
     if args.launcher != 'none':
         parser.error(f'--launcher {args.launcher}: one process is compared; leave it out')
     return args
@@ -146,7 +146,7 @@ def main() -> None:
     evaluators = [runner.build_evaluator(copy.deepcopy(runner.cfg.test_evaluator)) for _ in range(2)]
     for evaluator in evaluators:
         evaluator.dataset_meta = loader.dataset.metainfo
-    number = min(len(loader), args.batches or len(loader))
+    number = min(len(loader), args.num_batches or len(loader))
     turns = None
     seen = 0
     batches = iter(loader)

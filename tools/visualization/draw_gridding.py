@@ -1,4 +1,4 @@
-"""Show the grids that dilation leaves in activation maps: `draw_gridding.py PICTURE`.
+"""Show the grids that dilation leaves in activation maps: `draw_gridding.py --out PICTURE`.
 
 Sends three things through several networks and draws each one's last level side by side, with the share
 of its energy that is a grid (mmdla/analysis/gridding.py):
@@ -97,7 +97,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('out', type=Path, help='where to draw')
+    parser.add_argument('--out', type=Path, required=True, help='picture to write: .svg, .png or .pdf')
     parser.add_argument(
         '--networks',
         nargs='+',

@@ -1,4 +1,4 @@
-"""Draw what aggregates what: `python tools/analysis_tools/draw_network.py CONFIG|ARCH PICTURE`.
+"""Draw what aggregates what: `python tools/visualization/draw_network.py CONFIG|ARCH --out PICTURE`.
 
 Blocks, aggregation nodes, levels, strides and channels, as in the paper's Figure 3. PICTURE ends in
 .svg, .png or .pdf.
@@ -20,7 +20,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help=f'path of a config, or one of {", ".join(DLA.arch_settings)}')
-    parser.add_argument('out', type=Path, help='where to draw')
+    parser.add_argument('--out', type=Path, required=True, help='picture to write: .svg, .png or .pdf')
     parser.add_argument(
         '--aggregation', choices=list(FORMS), help="form of Figure 2, in place of the network's own"
     )

@@ -33,8 +33,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='a config of mmpretrain')
     parser.add_argument('checkpoint', help='path or address')
     parser.add_argument('images', nargs='*', type=Path, help="images (the config's test data)")
-    parser.add_argument('--out', type=Path, help='folder to write to (work_dirs/CONFIG/localization)')
-    parser.add_argument('--number', type=int, default=12, help='how many of the test data (12)')
+    parser.add_argument(
+        '--out-dir', type=Path, help='folder to write to (work_dirs/CONFIG/localization)'
+    )
+    parser.add_argument('--num-images', type=int, default=12, help='how many of the test data (12)')
     parser.add_argument('--columns', type=int, default=4, help='pictures in a row of the grid (4)')
     parser.add_argument(
         '--rule',
@@ -142,9 +144,9 @@ def main() -> None:
         sys.exit(f'localize: there is no file {", ".join(absent)}')
     if args.threshold is not None and not 0 <= args.threshold < 1:
         sys.exit(f'localize: --threshold {args.threshold} must be from 0 to below 1')
-    out = args.out or Path('work_dirs') / Path(args.config).stem / 'localization'
+    out = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'localization'
     if is_nonempty(out):
-        sys.exit(f'localize: {out} holds something already; choose another --out')
+        sys.exit(f'localize: {out} holds something already; choose another --out-dir')
     for name in ('number', 'columns'):
         if getattr(args, name) < 1:
             sys.exit(f'localize: --{name} {getattr(args, name)} must be 1 or more')
@@ -160,7 +162,7 @@ def main() -> None:
         sys.exit(f'localize: {error}')
     rule = args.rule or (localization_metric(cfg) or {}).get('rule', 'dominant')
     try:
-        samples, known = samples_of(cfg, args.images, args.number)
+        samples, known = samples_of(cfg, args.images, args.num_images)
     except ValueError as error:
         sys.exit(f'localize: {error}')
     names = known.get('classes') or getattr(model, '_dataset_meta', {}).get('classes')
