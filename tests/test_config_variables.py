@@ -34,7 +34,7 @@ def test_paths_with_quotes_and_spaces(file, monkeypatch):
 
 def test_configs_that_a_run_writes_keep_them(monkeypatch, tmp_path):
     monkeypatch.setenv('CAMVID_ROOT', PATH)
-    cfg = Config.fromfile(CONFIGS / 'dla34_camvid-small.py')
+    cfg = Config.fromfile(CONFIGS / 'small_compute/dla34_camvid-small.py')
     cfg.dump(tmp_path / 'dumped.py')
     found = Config.fromfile(tmp_path / 'dumped.py')
     assert found.train_dataloader.dataset.data_root == PATH

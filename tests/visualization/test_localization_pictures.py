@@ -111,7 +111,7 @@ def test_tool_on_images(trained, tmp_path, run_tool):
     ('more', 'message'),
     [
         (['absent.png'], 'there is no file absent.png'),
-        (['--num-images', '0'], '--number 0 must be 1 or more'),
+        (['--num-images', '0'], '--num-images 0 must be 1 or more'),
         (['--columns', '0'], '--columns 0 must be 1 or more'),
         (['--threshold', '1'], 'must be from 0 to below 1'),
     ],

@@ -12,7 +12,8 @@ one's, 1.10 meaning 1.10 times as fast, with the range of its middle half.
   for its dead projections) and then mmseg's predict does. Beside it, with one head of mmseg's
   (FCNHead), timm's backbone by way of TIMMBackbone and ours.
 
-Weights are random. Prints a table; --out-dir writes table.md, figures.json and plot.png to a new folder.
+Weights are random. Prints a table; --out-dir writes table.md, figures.json and plot.png to a new
+folder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draw the samples of a config's data set as its pipeline yields them: `python tools/visualization/browse_dataset.py CONFIG`.
+"""Draw the samples of a data set as the pipeline yields them: `browse_dataset.py CONFIG`.
 
 Writes image and labels of each sample, augmented as in training, side by side. Of images with more than
 three channels the first three are shown.
@@ -13,9 +13,9 @@ from pathlib import Path
 from mmengine.registry import VISUALIZERS, init_default_scope
 from mmengine.utils import track_iter_progress
 
+from mmdla.datasets.folders import is_nonempty
 from mmdla.datasets.validation import build_dataset
 from mmdla.engine.config import add_cfg_options, read_config, scope_of
-from mmdla.datasets.folders import is_nonempty
 from mmdla.visualization.images import to_bgr8
 
 

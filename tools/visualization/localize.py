@@ -147,9 +147,9 @@ def main() -> None:
     out = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'localization'
     if is_nonempty(out):
         sys.exit(f'localize: {out} holds something already; choose another --out-dir')
-    for name in ('number', 'columns'):
-        if getattr(args, name) < 1:
-            sys.exit(f'localize: --{name} {getattr(args, name)} must be 1 or more')
+    for name, value in (('num-images', args.num_images), ('columns', args.columns)):
+        if value < 1:
+            sys.exit(f'localize: --{name} {value} must be 1 or more')
 
     from mmpretrain import get_model
 

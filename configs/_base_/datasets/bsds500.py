@@ -1,4 +1,5 @@
 # BSDS500 with the released recipe's augmentation
+_base_ = 'loaders.py'
 dataset_type = 'mmdla.BSDS500Dataset'
 data_root = r"""{{$BSDS500_ROOT:data/BSDS500}}"""
 # of the 300 training and validation images, RGB, 0-255
@@ -24,10 +25,6 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=2,  # x 8 GPUs = the recipe's 16
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -38,10 +35,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -50,10 +43,6 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type=dataset_type, data_root=data_root, split='test', pipeline=test_pipeline),
 )
 # Quick: the protocol has 99 thresholds. Counted by processes of its own.

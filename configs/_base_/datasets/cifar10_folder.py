@@ -1,4 +1,5 @@
 # CIFAR-10 as images in class folders, 32x32
+_base_ = 'loaders.py'
 data_root = r"""{{$CIFAR10_FOLDER_ROOT:data/cifar10_folder}}"""
 # of CIFAR-10's training images, RGB, 0-255
 mean = [125.307, 122.961, 113.8575]
@@ -13,9 +14,6 @@ test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 train_dataloader = dict(
     batch_size=64,
     num_workers=1,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='CustomDataset', data_root=data_root, data_prefix='train', pipeline=train_pipeline
     ),
@@ -23,7 +21,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=100,
     num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='CustomDataset', data_root=data_root, data_prefix='test', pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader

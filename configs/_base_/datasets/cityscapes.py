@@ -1,4 +1,5 @@
 # Cityscapes with the released recipe's augmentation
+_base_ = 'loaders.py'
 dataset_type = 'CityscapesDataset'
 data_root = r"""{{$CITYSCAPES_ROOT:data/cityscapes}}"""
 # of the data set, as the authors published them for DRN
@@ -23,10 +24,6 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=2,  # x 8 GPUs = the recipe's 16
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -35,10 +32,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

@@ -1,4 +1,5 @@
 # Generated pictures of one thing each, with its class and box, drawn on first use
+_base_ = 'loaders.py'
 dataset_type = 'mmdla.DemoObjectsDataset'
 data_root = r"""{{$DEMO_OBJECTS_ROOT:data/demo_objects}}"""
 train_pipeline = [
@@ -13,23 +14,16 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=32,
     num_workers=1,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=50,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type=dataset_type, data_root=data_root, split='val', pipeline=test_pipeline),
 )
 test_dataloader = dict(
     batch_size=50,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type=dataset_type, data_root=data_root, split='test', pipeline=test_pipeline),
 )
 val_evaluator = [

@@ -1,4 +1,5 @@
 # Generated street scenes in Cityscapes' layout, drawn on first use
+_base_ = 'loaders.py'
 dataset_type = 'mmdla.DemoStreetsDataset'
 data_root = r"""{{$DEMO_STREETS_ROOT:data/demo_streets}}"""
 train_pipeline = [
@@ -15,7 +16,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
-    persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -25,10 +25,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

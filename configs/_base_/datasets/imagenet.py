@@ -1,4 +1,5 @@
 # ImageNet with the released recipe's crops
+_base_ = 'loaders.py'
 data_root = r"""{{$IMAGENET_ROOT:data/imagenet}}"""
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -16,16 +17,11 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=32,  # x 8 GPUs = the recipe's 256
     num_workers=5,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='ImageNet', data_root=data_root, split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=32,
     num_workers=5,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='ImageNet', data_root=data_root, split='val', pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader  # the test labels are not public

@@ -1,4 +1,5 @@
 # PASCAL Boundaries with the released recipe's augmentation
+_base_ = 'loaders.py'
 dataset_type = 'mmdla.PASCALBoundariesDataset'
 data_root = r"""{{$PASCAL_BOUNDARIES_ROOT:data/pascal_boundaries}}"""
 # ImageNet's, RGB, 0-255: the data set's own were not at hand
@@ -22,17 +23,9 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=4,  # x 8 GPUs = the recipe's 32
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type=dataset_type, data_root=data_root, split='val', pipeline=test_pipeline),
 )
 # Where there is a test split: --cfg-options test_dataloader.dataset.split=test

@@ -1,4 +1,5 @@
 # The paper's crops for fine-grained recognition: 448 pixels, in tests from a short side of 512
+_base_ = 'loaders.py'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=448, backend='pillow'),
@@ -14,16 +15,9 @@ test_pipeline = [
 # x 8 GPUs = the paper's 64
 train_dataloader = dict(
     batch_size=8,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
 )
 val_dataloader = dict(
     batch_size=8,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
