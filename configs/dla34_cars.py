@@ -1,4 +1,4 @@
-# DLA-34 on Stanford Cars, fine-tuned at 448 pixels
+# DLA-34 on Stanford Cars: 92.5% accuracy in the paper's Figure 6
 _base_ = [
     '_base_/models/dla34_finetuned.py',
     '_base_/datasets/stanford_cars.py',

@@ -1,4 +1,4 @@
-# DLA-34 on CUB-200 birds, fine-tuned at 448 pixels
+# DLA-34 on CUB-200 birds: 82.7% accuracy in the paper's Figure 6
 _base_ = [
     '_base_/models/dla34_finetuned.py',
     '_base_/datasets/cub200.py',
