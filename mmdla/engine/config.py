@@ -14,7 +14,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from ..io.checkpoint_files import load_for_mmengine
-from ..registry import check_library
+from ..registry import check_library, register_all_modules
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +50,6 @@ def read_config(args: argparse.Namespace) -> Config:
     Raises:
         ImportError: If the library of the config's ``default_scope`` is not installed.
     """
-    from .. import register_all_modules
-
     register_all_modules()
     CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_for_mmengine, force=True)
     cfg = Config.fromfile(args.config)
