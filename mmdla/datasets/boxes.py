@@ -126,21 +126,22 @@ def _read_xml(text: str, folder: str) -> np.ndarray:
     if '<!ENTITY' in text:  # which an old parser would expand without bound
         raise ValueError('it declares entities (<!ENTITY)')
     root = ElementTree.fromstring(text)
-    boxes, classes = [], set()
+    corners, classes = [], set()
     for thing in root.iter('object'):
         name = thing.findtext('name', '').strip()
         if WNID.fullmatch(name):
             if WNID.fullmatch(folder) and name != folder:
                 continue
             classes.add(name)
-        corners = [thing.findtext(f'bndbox/{key}') for key in ('xmin', 'ymin', 'xmax', 'ymax')]
-        if None in corners:
+        found = [thing.findtext(f'bndbox/{key}') for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+        numbers = [_number(text) for text in found if text is not None]
+        if len(numbers) < 4:
             raise ValueError('an object has no bndbox with xmin, ymin, xmax and ymax')
-        boxes.append([_number(corner) for corner in corners])
+        corners.append(numbers)
     if len(classes) > 1:
         raise ValueError(f'it has objects of {sorted(classes)}, and no folder tells the class')
-    boxes = np.array(boxes).reshape(-1, 2, 2)
-    boxes = np.concatenate([boxes.min(1), boxes.max(1) + 1], 1)
+    points = np.array(corners).reshape(-1, 2, 2)
+    boxes = np.concatenate([points.min(1), points.max(1) + 1], 1)
     size = [_number(root.findtext(f'size/{key}', '0')) for key in ('width', 'height')]
     if min(size) > 0:
         boxes = boxes.clip(0, size * 2)

@@ -87,7 +87,7 @@ def read_file(
             from safetensors.torch import load_file
 
             at = map_location if isinstance(map_location, str | torch.device) else 'cpu'
-            content = load_file(path, device='cpu' if str(at) == 'meta' else str(at))
+            content: Any = load_file(path, device='cpu' if str(at) == 'meta' else str(at))
         else:
             content = _torch_load(path, map_location, plain_only)
     except ForeignClassError as error:
