@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from mmengine.fileio import get_file_backend, join_path, list_from_file
@@ -70,7 +71,7 @@ class ImageNetBoxes(ImageNet):
         box_prefix: str | None = None,
         without_boxes: str = 'raise',
         part: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         _check_part(part)
         if without_boxes not in ('raise', 'drop'):
@@ -173,7 +174,7 @@ class CUBBoxes(CUB):
         ValueError: If ``part`` is another.
     """
 
-    def __init__(self, *args, part: str | None = None, **kwargs):
+    def __init__(self, *args: Any, part: str | None = None, **kwargs: Any):
         _check_part(part)
         self.part = part
         super().__init__(*args, **kwargs)

@@ -55,7 +55,11 @@ class PairedFilesMixin:
             if not part.images:
                 raise DataFolderError(f'The folder of images {part.what_is_wrong()}. {self.help()}')
             part.warn_of_others()
-        return [part.pair(stem) for part in parts for stem in sorted(part.images, key=lambda stem: part.images[stem])]
+        return [
+            part.pair(stem)
+            for part in parts
+            for stem in sorted(part.images, key=lambda stem: part.images[stem])
+        ]
 
     def load_data_list(self) -> list[dict]:
         """Images and label maps as mmseg keeps them."""
@@ -127,6 +131,10 @@ class _Part:
                 if stem and found.setdefault(stem, path) != path:
                     others.append(path)
         return found, others
+
+    def stems_in_order(self) -> list[str]:
+        """Stems of the images, in order of their paths."""
+        return sorted(self.images, key=lambda stem: self.images[stem])
 
     def pair(self, stem: str) -> tuple[str, str | None]:
         """Paths of an image and its label map, there or not."""
