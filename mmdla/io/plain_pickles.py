@@ -31,10 +31,10 @@ class Placeholder(dict):
 
     name = ''
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Placeholder:
         return super().__new__(cls)
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__()
 
     # The members of enumerations are keys of dicts.
@@ -45,7 +45,7 @@ class Placeholder(dict):
     def __repr__(self) -> str:
         return f'<placeholder for {self.name}>'
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Placeholder:
         return self
 
     def __setstate__(self, state: Any) -> None:
@@ -252,7 +252,7 @@ def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
         dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
         stack: list[Any]
 
-        def __init__(self, file: Any, **kwargs):
+        def __init__(self, file: Any, **kwargs: Any):
             # Text of Python 2, NumPy's raw data included; Python 3 writes none that this changes.
             super().__init__(file, **(kwargs | dict(encoding='latin1')))
 
@@ -316,7 +316,7 @@ def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
 
         dispatch[pickle.BUILD[0]] = build
 
-    def load(file: Any, **kwargs) -> Any:
+    def load(file: Any, **kwargs: Any) -> Any:
         return Unpickler(file, **kwargs).load()
 
     return SimpleNamespace(__name__=__name__, Unpickler=Unpickler, load=load)
