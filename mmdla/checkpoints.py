@@ -119,8 +119,8 @@ def _listed(names: Iterable[str], most: int = 12) -> str:
 def _module_of(key: str, prefix: str) -> str:
     """The module of an entry: the first part of its name that the network's prefix does not have."""
     if key.startswith(prefix):
-        last = re.search(r'(\w+\.)?$', prefix)[0]
-        return f'{last if last == "base." else ""}{key[len(prefix) :].split(".")[0]}'
+        within = re.search(r'(^|\W)base\.$', prefix) is not None
+        return f'{"base." if within else ""}{key[len(prefix) :].split(".")[0]}'
     parts, before = key.split('.'), prefix.split('.')
     return next(part for part, other in zip(parts, [*before, *parts]) if part != other)
 
@@ -242,7 +242,8 @@ def _convert(
     alone = all(k.startswith(prefix) or (within and k[len(outer) :] in CLASSIFIER) for k in weights)
     fc = beside if within and beside.keys() >= CLASSIFIER else under
     rest: dict[str, str] = {}
-    form, down_ratio, classes = None, None, None
+    form, classes = '', ''
+    down_ratio = None
     parts = {name.split('.')[0] for name in beside}
     if within and kind == 'DLA' and {'fc.0.weight', 'fc.0.bias'} <= beside.keys():
         form, classes = AUTHORS_DLASEG, 'fc.0.bias'
@@ -256,12 +257,12 @@ def _convert(
     elif kind == 'sequence' and {'seg.weight', 'seg.bias'} <= beside.keys():
         form, classes = AUTHORS_DRNSEG, 'seg.bias'
         rest = {f'decode_head.conv_seg.{n}': f'seg.{n}' for n in ('weight', 'bias')}
-    if form is not None:
+    if form:
         down_ratio = 8 if backbone == 'DRN' else _down_ratio(beside)
         rest = {name: beside[key] for name, key in rest.items()}
         if form != CENTERNET and 'up.weight' in beside:
             report.leave_out([beside['up.weight']], FIXED)
-        classes = beside[classes] if beside.get(classes) in rest.values() else None
+        classes = beside[classes] if classes in beside and beside[classes] in rest.values() else ''
     elif mmdet3d:
         form = MMDET3D_DLANET
     elif alone and fc.keys() >= CLASSIFIER:
@@ -363,7 +364,7 @@ def _centernet_name(key: str, source: str) -> str:
 
 def _centernet_heads(beside: Mapping[str, Tensor]) -> dict[str, str]:
     """Heads of heatmap, size and offset in mmdet's names; none unless they are CenterNetHead's."""
-    heads = {}
+    heads: dict[str, str] = {}
     for name, ours in CENTERNET_HEADS.items():
         found = {k[len(name) + 1 :]: k for k in beside if k.startswith(f'{name}.')}
         if found.keys() != {'0.weight', '0.bias', '2.weight', '2.bias'}:
@@ -456,7 +457,8 @@ def _fit(
         views.append(found.names)
         reasons = (UNUSED, FIXED, OLD_CLASSIFIER)
         dropped = {k: r for r in reasons for k in found.report.left_out.get(r, ())}
-    counts, names, at = Counter(), views[0], ''
+    counts: Counter[str] = Counter()
+    names, at = views[0], ''
     for view in views:
         here = Counter(
             name[:i]
@@ -465,7 +467,7 @@ def _fit(
             if name[i:] in own and _is_below(name[:i], prefix, roots.get(name, ''))
         )
         if here and max(here.values()) > max(counts.values(), default=0):
-            counts, names, at = here, view, max(here, key=here.get)
+            counts, names, at = here, view, max(here, key=lambda place: here[place])
     if not counts:
         raise CheckpointError(
             f'{source}: none of its parameters is one of {network}'
@@ -473,20 +475,24 @@ def _fit(
             + f' (its keys: {_listed(tensors or map(str, content), 6)})'
             + ('' if tensors else objects_in(content))
         )
-    report = LoadReport(source, at if names is views[0] else found.report.prefix)
+    report = LoadReport(source, at)
+    if found is not None and names is not views[0]:
+        report.prefix = found.report.prefix
     state: dict[str, Tensor] = {}
     lacking = []
     for name, value in own.items():
         key = names.get(f'{at}{name}')
-        given = None if key is None else _value(name, tensors[key])
-        if given is not None and given.shape == value.shape:
+        if key is None:
+            if not name.endswith('num_batches_tracked'):  # old files have none
+                lacking.append(f'{name} (missing)')
+            continue
+        given = _value(name, tensors[key])
+        if given.shape == value.shape:
             state[name] = given
             (report.loaded if key.endswith(name) else report.converted).append(key)
-        elif given is not None:
+        else:
             report.leave_out([key], OTHER_SHAPE)
             lacking.append(f'{name} (is {tuple(given.shape)}, must be {tuple(value.shape)})')
-        elif not name.endswith('num_batches_tracked'):  # old files have none
-            lacking.append(f'{name} (missing)')
     report.missing = lacking
     if lacking and strict:
         raise IncompleteError(
@@ -497,15 +503,15 @@ def _fit(
     renamed = {key: name for name, key in names.items()}
     done = {*report.loaded, *report.converted, *report.left_out.get(OTHER_SHAPE, ())}
     for key in tensors:
-        name = renamed.get(key)
-        inside = name is not None and name.startswith(at)
+        view_name = renamed.get(key, '')
+        inside = key in renamed and view_name.startswith(at)
         if key in done:
             continue
         if key in dropped:
             reason = dropped[key]
-        elif inside and unused and name[len(at) :].startswith(unused):
+        elif inside and unused and view_name[len(at) :].startswith(unused):
             reason = NOT_BUILT
-        elif copies and name is not None and name.startswith(copies):
+        elif copies and key in renamed and view_name.startswith(copies):
             reason = COPY
         elif inside and names is views[0]:
             reason = UNEXPECTED
@@ -562,7 +568,7 @@ def load_pretrained(
         content = CheckpointLoader.load_checkpoint(checkpoint, map_location or 'cpu')
     else:
         content = read_checkpoint(checkpoint, map_location or 'cpu')
-    unused = module.dropped() if hasattr(module, 'dropped') else ()
+    unused: tuple[str, ...] = getattr(module, 'dropped', tuple)()
     name = type(module).__name__
     source = f'checkpoint {checkpoint!r}'
     state, report = _fit(module.state_dict(), content, source, name, prefix, unused, strict)
@@ -578,7 +584,7 @@ def _fit_model(
     backbone = getattr(model, 'backbone', None)
     if backbone is not None:
         name += f' with {type(backbone).__name__}'
-    dropped = getattr(backbone, 'dropped', tuple)()
+    dropped: tuple[str, ...] = getattr(backbone, 'dropped', tuple)()
     unused = tuple(f'backbone.{start}' for start in dropped)
     return _fit(model.state_dict(), checkpoint, source, name, unused=unused, strict=strict)
 

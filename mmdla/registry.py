@@ -12,6 +12,7 @@ import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine import registry as root
 from mmengine.config.utils import MODULE2PACKAGE
@@ -110,7 +111,7 @@ def check_library(library: str, user: str) -> None:
         raise ImportError(f'{user} needs {library}, which is not installed: {advice}')
 
 
-def import_extension(name: str, module: str, library: str):
+def import_extension(name: str, module: str, library: str) -> Any:
     """Import what extends a library.
 
     Args:
@@ -133,7 +134,7 @@ def lazy_attributes(package: str, names: Mapping[str, tuple[str, str]]) -> Calla
         names (Mapping[str, tuple[str, str]]): Module and library by name, as from :func:`extensions`.
     """
 
-    def __getattr__(name: str):
+    def __getattr__(name: str) -> object:
         if name not in names:
             raise AttributeError(f'module {package!r} has no attribute {name!r}')
         return import_extension(name, *names[name])
@@ -154,7 +155,7 @@ class LazyRegistry(Registry):
         super().__init__(parent.name, parent=parent, scope='mmdla', locations=['mmdla'])
         self.extensions = extensions(attribute)
 
-    def get(self, key: str):
+    def get(self, key: str) -> Any:
         # With `default_scope='mmdla'` this registry is asked for `mmdla.X` itself.
         name = key.removeprefix('mmdla.')
         found = self.extensions.get(name)
@@ -175,7 +176,7 @@ VISUALIZERS = LazyRegistry('VISUALIZERS')
 def _builder(registry: Registry, name: str, module: str, library: str) -> Callable:
     """A function that builds an extension, to be registered under its name."""
 
-    def build(**settings):
+    def build(**settings: Any) -> Any:
         # Built by the registry, which knows how: visualizers are made by `get_instance`.
         return registry.build(dict(settings, type=import_extension(name, module, library)))
 

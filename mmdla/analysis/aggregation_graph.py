@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import torch
@@ -62,7 +63,7 @@ def tensors(tree: object) -> list[Tensor]:
 class _Origins(TorchFunctionMode):
     """Remembers from which units a tensor comes, through whatever is computed between them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.origins: dict[int, set[str]] = {}
         self.alive: list[Tensor] = []  # an id may only be used again once its tensor is gone
@@ -78,7 +79,7 @@ class _Origins(TorchFunctionMode):
             self.origins[id(tensor)] = origins
             self.alive.append(tensor)
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if not self.inside:
             origins = self.of([args, kwargs])
@@ -111,11 +112,11 @@ def trace(model: nn.Module, size: int = 64) -> nx.DiGraph:
     handles = []
 
     def watch(name: str, kind: str, module: nn.Module) -> None:
-        def before(module, args, kwargs):
+        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
             taken[name] = origins.of([args, kwargs])
             origins.inside += 1
 
-        def after(module, args, kwargs, out):
+        def after(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
             origins.inside -= 1
             if origins.inside:  # a unit in a unit: what the outer one holds is its own affair
                 return

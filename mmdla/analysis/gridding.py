@@ -116,7 +116,11 @@ def _bands(bins: int, dilation: int, like: Tensor) -> tuple[Tensor, Tensor]:
     half, period = bins // (4 * dilation), bins // dilation
     every = torch.minimum(f % period, -f % period)
     zero = torch.minimum(f, bins - f)
-    return tuple(((r < half).to(like) + (r <= half).to(like)) / 2 for r in (every, zero))
+
+    def share(distance: Tensor) -> Tensor:
+        return ((distance < half).to(like) + (distance <= half).to(like)) / 2
+
+    return share(every), share(zero)
 
 
 def mean_map(level: Tensor) -> Tensor:

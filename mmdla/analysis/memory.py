@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -18,7 +21,7 @@ class _Storages(TorchDispatchMode):
         self.seen: dict[int, tuple[StorageWeakRef, int]] = {}
         self.peak = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         new = False
         for tensor in tree_flatten(out)[0]:
@@ -39,7 +42,7 @@ class _Storages(TorchDispatchMode):
         return sum(n for _, n in self.seen.values())
 
 
-def _outputs(out) -> list[Tensor]:
+def _outputs(out: Any) -> list[Tensor]:
     return [t for t in tree_flatten(out)[0] if isinstance(t, Tensor) and t.requires_grad]
 
 
@@ -75,6 +78,7 @@ def peak_bytes(model: nn.Module, x: Tensor) -> int:
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     with _Storages([x, *model.parameters(), *model.buffers()]) as storages:
-        loss = sum(t.square().mean() for t in _outputs(model(x.detach().clone())))
+        losses = [t.square().mean() for t in _outputs(model(x.detach().clone()))]
+        loss = sum(losses[1:], losses[0])
         torch.autograd.grad(loss, parameters, allow_unused=True)
     return storages.peak

@@ -44,7 +44,10 @@ def training_step(model: nn.Module, x: Tensor) -> Callable[[], None]:
 
 
 def _mean_square(out: Tensor | Sequence) -> Tensor:
-    return out.square().mean() if isinstance(out, Tensor) else sum(map(_mean_square, out))
+    if isinstance(out, Tensor):
+        return out.square().mean()
+    losses = [_mean_square(part) for part in out]
+    return sum(losses[1:], losses[0])
 
 
 def in_turn(runs: Sequence[Callable[[], object]], rounds: Iterable[int]) -> list[list[float]]:

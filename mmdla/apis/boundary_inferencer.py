@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,8 +54,11 @@ class BoundaryInferencer(SegInferencer):
     """
 
     task = 'Boundary Detection'
+    model: Any
 
-    def __init__(self, model: str | Config, weights: str | None = None, tta: bool = False, **kwargs):
+    def __init__(
+        self, model: str | Config, weights: str | None = None, tta: bool = False, **kwargs: Any
+    ):
         self.tta = tta
         super().__init__(model, weights, **kwargs)
         self.show_progress = False
@@ -133,7 +137,7 @@ class BoundaryInferencer(SegInferencer):
             name = f'image of shape {image.shape} and type {image.dtype}'
             if image.size and image.dtype.kind == 'f' and image.max() <= 1:
                 warnings.warn(f'{name}: values are up to {image.max():.3g}, not 255', stacklevel=3)
-            data = dict(img=image)
+            data: dict[str, Any] = dict(img=image)
         else:
             name = os.fspath(image)
             data = dict(img_path=name)
@@ -245,10 +249,10 @@ def name_images(inputs: Image | list[Image]) -> dict[str, Path | np.ndarray]:
     for index, (name, _) in enumerate(found):
         alike.setdefault(name, []).append(index)
     for name, indices in alike.items():
-        files = [i for i in indices if isinstance(found[i][1], Path)]
+        files = {i: image for i in indices if isinstance(image := found[i][1], Path)}
         if len(indices) > 1:
-            for index, other in zip(files, _distinct(name, [found[i][1] for i in files])):
-                found[index] = other, found[index][1]
+            for index, other in zip(files, _distinct(name, list(files.values()))):
+                found[index] = other, files[index]
     named: dict[str, Path | np.ndarray] = {}
     for name, image in found:
         if name in named:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
@@ -49,7 +50,7 @@ class SegInferencer(MMSegInferencer):
         classes: Sequence[str] | None = None,
         palette: Sequence | None = None,
         dataset_name: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(model, weights, **kwargs)
         if dataset_name is not None:
@@ -88,10 +89,10 @@ class SegInferencer(MMSegInferencer):
         return super()._init_model(cfg, None, device)
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: None, cfg: Config) -> None:
-        checkpoint = self.__dict__.pop('_checkpoint')
-        meta = checkpoint.get('meta')
+        content = self.__dict__.pop('_checkpoint')
+        meta = content.get('meta')
         meta = dict(meta) if isinstance(meta, Mapping) else {}
-        state_dict = weights_for(model, checkpoint, self._source)
+        state_dict = weights_for(model, content, self._source)
         if not {'dataset_meta', 'CLASSES'} & meta.keys():
             meta['dataset_meta'] = dataset_meta(cfg, meta)
         super()._load_weights_to_model(model, dict(meta=meta, state_dict=state_dict), cfg)

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
@@ -40,7 +41,7 @@ class BoundaryDataset(PairedFilesMixin, BaseSegDataset):
         split: str | None = None,
         img_suffix: str | Sequence[str] = ('.jpg', '.jpeg', '.png'),
         seg_map_suffix: str | Sequence[str] = ('.mat', '.png', ''),
-        **kwargs,
+        **kwargs: Any,
     ):
         if split is not None and split not in SPLITS:
             raise ValueError(
@@ -83,7 +84,11 @@ class BSDS500Dataset(BoundaryDataset):
     """
 
     def __init__(
-        self, data_root: str | None = None, split: str | None = None, data_prefix=None, **kwargs
+        self,
+        data_root: str | None = None,
+        split: str | None = None,
+        data_prefix: dict | None = None,
+        **kwargs: Any,
     ):
         if not (split or data_prefix or kwargs.get('ann_file')):
             # All 500 would be trained on, those to test on among them.
@@ -98,7 +103,7 @@ class BSDS500Dataset(BoundaryDataset):
         (images, labels), *_ = super().folders()
         return [
             (os.path.join(images, part), None if labels is None else os.path.join(labels, part))
-            for part in SPLITS.get(self.split, ('',))
+            for part in SPLITS.get(self.split or '', ('',))
         ]
 
 
@@ -132,7 +137,11 @@ class PASCALBoundariesDataset(BoundaryDataset):
     """
 
     def __init__(
-        self, data_root: str | None = None, split: str | None = None, data_prefix=None, **kwargs
+        self,
+        data_root: str | None = None,
+        split: str | None = None,
+        data_prefix: dict | None = None,
+        **kwargs: Any,
     ):
         by_stem = bool(data_prefix or kwargs.get('ann_file'))
         if by_stem and split:

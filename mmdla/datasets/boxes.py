@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from mmengine.fileio import get_file_backend, join_path, list_from_file
@@ -70,7 +71,7 @@ class ImageNetBoxes(ImageNet):
         box_prefix: str | None = None,
         without_boxes: str = 'raise',
         part: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         _check_part(part)
         if without_boxes not in ('raise', 'drop'):
@@ -126,21 +127,22 @@ def _read_xml(text: str, folder: str) -> np.ndarray:
     if '<!ENTITY' in text:  # which an old parser would expand without bound
         raise ValueError('it declares entities (<!ENTITY)')
     root = ElementTree.fromstring(text)
-    boxes, classes = [], set()
+    corners, classes = [], set()
     for thing in root.iter('object'):
         name = thing.findtext('name', '').strip()
         if WNID.fullmatch(name):
             if WNID.fullmatch(folder) and name != folder:
                 continue
             classes.add(name)
-        corners = [thing.findtext(f'bndbox/{key}') for key in ('xmin', 'ymin', 'xmax', 'ymax')]
-        if None in corners:
+        found = [thing.findtext(f'bndbox/{key}') for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+        numbers = [_number(text) for text in found if text is not None]
+        if len(numbers) < 4:
             raise ValueError('an object has no bndbox with xmin, ymin, xmax and ymax')
-        boxes.append([_number(corner) for corner in corners])
+        corners.append(numbers)
     if len(classes) > 1:
         raise ValueError(f'it has objects of {sorted(classes)}, and no folder tells the class')
-    boxes = np.array(boxes).reshape(-1, 2, 2)
-    boxes = np.concatenate([boxes.min(1), boxes.max(1) + 1], 1)
+    points = np.array(corners).reshape(-1, 2, 2)
+    boxes = np.concatenate([points.min(1), points.max(1) + 1], 1)
     size = [_number(root.findtext(f'size/{key}', '0')) for key in ('width', 'height')]
     if min(size) > 0:
         boxes = boxes.clip(0, size * 2)
@@ -172,7 +174,7 @@ class CUBBoxes(CUB):
         ValueError: If ``part`` is another.
     """
 
-    def __init__(self, *args, part: str | None = None, **kwargs):
+    def __init__(self, *args: Any, part: str | None = None, **kwargs: Any):
         _check_part(part)
         self.part = part
         super().__init__(*args, **kwargs)

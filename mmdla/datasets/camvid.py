@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
@@ -47,7 +48,7 @@ class CamVidDataset(PairedFilesMixin, BaseSegDataset):
         self,
         img_suffix: str | Sequence[str] = ('.png', '.jpg', '.jpeg'),
         seg_map_suffix: str | Sequence[str] = '.png',
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 

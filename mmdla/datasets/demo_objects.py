@@ -12,14 +12,17 @@ import colorsys
 import json
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from mmengine.utils import track_iter_progress
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
+from numpy.typing import ArrayLike
 
 from ..registry import DATASETS
 from .folders import DataFolderError
@@ -41,17 +44,19 @@ FINE = 4
 # -- shapes, in whatever unit; x goes right and y down --------------------------------------------
 
 
-def _ellipse(x, y, rx, ry, start=0.0, stop=360.0) -> np.ndarray:
+def _ellipse(
+    x: float, y: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0
+) -> np.ndarray:
     """Points of an ellipse, or of the part of it between two angles in degrees (90 is down)."""
     turn = np.radians(np.linspace(start, stop, 40))
     return np.stack([x + rx * np.cos(turn), y + ry * np.sin(turn)], 1)
 
 
-def _rectangle(x0, y0, x1, y1) -> np.ndarray:
+def _rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float)
 
 
-def _round(points, times: int = 3) -> np.ndarray:
+def _round(points: ArrayLike, times: int = 3) -> np.ndarray:
     """A polygon with its corners cut off again and again (Chaikin)."""
     points = np.asarray(points, float)
     for _ in range(times):
@@ -62,7 +67,7 @@ def _round(points, times: int = 3) -> np.ndarray:
     return points
 
 
-def _stroke(points, width: float) -> np.ndarray:
+def _stroke(points: ArrayLike, width: float) -> np.ndarray:
     """A line of some width along points, as a polygon."""
     points = np.asarray(points, float)
     along = np.gradient(points, axis=0)
@@ -71,7 +76,7 @@ def _stroke(points, width: float) -> np.ndarray:
     return np.concatenate([points + across, (points - across)[::-1]])
 
 
-def _mirror(points) -> np.ndarray:
+def _mirror(points: ArrayLike) -> np.ndarray:
     return np.asarray(points, float) * (-1, 1)
 
 
@@ -103,7 +108,9 @@ class Palette:
         self.pale = 255 - rng.uniform(5, 50, 3)
 
 
-def _colour(rng, saturation, value) -> np.ndarray:
+def _colour(
+    rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]
+) -> np.ndarray:
     """A colour (BGR, 0 to 255) of any hue."""
     rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
     return np.array(rgb[::-1]) * 255
@@ -112,7 +119,7 @@ def _colour(rng, saturation, value) -> np.ndarray:
 # -- things: each returns its parts, far to near ---------------------------------------------------
 
 
-def _balloon(rng, c: Palette) -> list[Part]:
+def _balloon(rng: np.random.Generator, c: Palette) -> list[Part]:
     """A hot-air balloon: gores from crown to mouth, a band, ropes, a basket."""
     high, mouth = rng.uniform(1.0, 1.15), rng.uniform(0.2, 0.28)
     half = np.array([(0.55, -high), (1.0, -0.75), (1.08, -0.05), (0.7, 0.6), (mouth, 1.0)])
@@ -131,21 +138,21 @@ def _balloon(rng, c: Palette) -> list[Part]:
     return [*ropes, envelope, basket]
 
 
-def _butterfly(rng, c: Palette) -> list[Part]:
+def _butterfly(rng: np.random.Generator, c: Palette) -> list[Part]:
     """A butterfly from above: four wings with veins, a spot and a dotted hem."""
     span, tail = rng.uniform(0.95, 1.15), rng.uniform(0.75, 1.05)
     upper = [(0.05, -0.1), (0.35, -0.95), (span, -1.0), (span * 1.05, -0.3), (0.6, 0.15), (0.05, 0.12)]
     lower = [(0.05, 0.0), (0.75, 0.0), (0.95, 0.5), (0.65, tail), (0.3, tail * 0.9), (0.03, 0.35)]
     parts = []
-    for outline, middle, colour in ((lower, (0.45, 0.45), c.other), (upper, (0.6, -0.45), c.main)):
-        shape, middle = _round(outline), np.array(middle)
+    for outline, centre, colour in ((lower, (0.45, 0.45), c.other), (upper, (0.6, -0.45), c.main)):
+        shape, middle = _round(outline), np.array(centre)
         marks = [(shape, colour * 0.45), ((shape - middle) * 0.86 + middle, colour)]
         for i in range(1, len(shape), 5):
             marks.append((_stroke([(0.0, 0.0), shape[i]], 0.035), colour * 0.45))
             dot = (shape[i] - middle) * 0.88 + middle
-            marks.append((_ellipse(*dot, 0.05, 0.05), c.pale))
+            marks.append((_ellipse(dot[0], dot[1], 0.05, 0.05), c.pale))
         for r, paint in ((0.22, colour * 0.35), (0.16, c.pale), (0.08, c.dark)):
-            marks.append((_ellipse(*middle, r, r), paint))
+            marks.append((_ellipse(middle[0], middle[1], r, r), paint))
         parts.append(Part(shape, colour, marks))
         parts.append(Part(_mirror(shape), colour, [(_mirror(p), paint) for p, paint in marks]))
     feelers = [
@@ -155,17 +162,17 @@ def _butterfly(rng, c: Palette) -> list[Part]:
     return [*parts, *feelers, body]
 
 
-def _cactus(rng, c: Palette) -> list[Part]:
+def _cactus(rng: np.random.Generator, c: Palette) -> list[Part]:
     """A cactus in a pot: ribs and thorns, an arm to each side, a flower."""
     wide, low = rng.uniform(0.34, 0.42), 0.75
     parts = []
 
-    def limb(line, width, ribs) -> Part:
+    def limb(line: ArrayLike, width: float, ribs: int) -> Part:
         line = np.asarray(line, float)
         tip = line[-1]
         part = Part(_stroke(line, width), c.main)
         outline = np.split(part.points, 2)
-        cap = _ellipse(*tip, width / 2, width / 2, 180, 360)
+        cap = _ellipse(tip[0], tip[1], width / 2, width / 2, 180, 360)
         part.points = np.concatenate([outline[0], cap[::-1], outline[1]])
         for shift in np.linspace(-0.5, 0.5, ribs + 2)[1:-1] * width:
             part.marks.append((_stroke(line + np.array([shift, 0]), width * 0.09), c.main * 0.55))
@@ -192,7 +199,7 @@ def _cactus(rng, c: Palette) -> list[Part]:
     return [*parts, *petals, pot, rim]
 
 
-def _car(rng, c: Palette) -> list[Part]:
+def _car(rng: np.random.Generator, c: Palette) -> list[Part]:
     """A car from its side: windows, doors, a stripe, wheels with spokes, lamps."""
     roof, front = rng.uniform(-0.85, -0.7), rng.uniform(0.45, 0.6)
     body = _round(
@@ -239,7 +246,7 @@ def _car(rng, c: Palette) -> list[Part]:
     return [top, side, *wheels]
 
 
-def _cup(rng, c: Palette) -> list[Part]:
+def _cup(rng: np.random.Generator, c: Palette) -> list[Part]:
     """A cup with its handle, on a saucer: zigzags between two bands."""
     foot, top = rng.uniform(0.45, 0.62), -0.8
     handle = Part(_stroke(_ellipse(0.8, -0.15, 0.45, 0.45, -110, 110), 0.2), c.main)
@@ -262,7 +269,7 @@ def _cup(rng, c: Palette) -> list[Part]:
     return [handle, saucer, bowl, rim]
 
 
-def _fish(rng, c: Palette) -> list[Part]:
+def _fish(rng: np.random.Generator, c: Palette) -> list[Part]:
     """A fish: rows of scales, rays in tail and fins, gill, eye."""
     deep = rng.uniform(0.5, 0.68)
     outline = _round(
@@ -299,7 +306,7 @@ def _fish(rng, c: Palette) -> list[Part]:
     return [*fins, body, pectoral]
 
 
-def _house(rng, c: Palette) -> list[Part]:
+def _house(rng: np.random.Generator, c: Palette) -> list[Part]:
     """A house: a tiled roof with a chimney, brick walls, a door and windows."""
     top, eaves, ridge = rng.uniform(-1.05, -0.85), -0.2, rng.uniform(0.15, 0.75)
     roof = Part(np.array([(-1.05, eaves), (-ridge, top), (ridge, top), (1.05, eaves)]), c.other)
@@ -332,7 +339,7 @@ def _house(rng, c: Palette) -> list[Part]:
     return [chimney, wall, roof]
 
 
-def _mushroom(rng, c: Palette) -> list[Part]:
+def _mushroom(rng: np.random.Generator, c: Palette) -> list[Part]:
     """A mushroom: a cap with round spots, gills below it, a fibrous stem with a ring."""
     high, brim = rng.uniform(0.85, 1.1), rng.uniform(0.0, 0.15)
     cap = Part(
@@ -345,7 +352,7 @@ def _mushroom(rng, c: Palette) -> list[Part]:
         for x in np.arange(-1.2, 1.2, 0.42) + 0.21 * (i % 2):
             at = np.array([x, y]) + rng.uniform(-0.06, 0.06, 2)
             r = rng.uniform(0.07, 0.15)
-            cap.marks.append((_ellipse(*at, r, r * rng.uniform(0.7, 1)), spot))
+            cap.marks.append((_ellipse(at[0], at[1], r, r * rng.uniform(0.7, 1)), spot))
     gills = Part(_ellipse(0, 0.05, 0.75, 0.18), c.pale * 0.85)
     for x in np.linspace(-0.8, 0.8, 15):
         gills.marks.append((_stroke([(x * 0.3, -0.2), (x, 0.3)], 0.03), c.pale * 0.5))
@@ -395,7 +402,7 @@ class ObjectPicture:
         ValueError: If there is no such class, or the picture is too small.
     """
 
-    def __init__(self, seed, name: str, size: int = IMAGE_SIZE):
+    def __init__(self, seed: int | Sequence[int], name: str, size: int = IMAGE_SIZE):
         if name not in THINGS:
             raise ValueError(f'name={name!r}: must be one of {", ".join(CLASSES)}')
         _check_size('size', size)
@@ -443,30 +450,30 @@ class ObjectPicture:
     def _spot(self) -> np.ndarray:
         return self.rng.uniform(0, self.size, 2)
 
-    def _polygon(self, layer, points, colour) -> None:
+    def _polygon(self, layer: np.ndarray, points: ArrayLike, colour: Sequence[float] | float) -> None:
         cv2.fillPoly(
             layer, [np.round(np.asarray(points) * 16).astype(np.int32)], colour, cv2.LINE_AA, 4
         )
 
-    def _lines(self, layer) -> None:
+    def _lines(self, layer: np.ndarray) -> None:
         for _ in range(self.rng.integers(3, 14)):
             a, b, c = (self._spot() for _ in range(3))
             t = np.linspace(0, 1, 20)[:, None]
             curve = a * (1 - t) ** 2 + 2 * b * t * (1 - t) + c * t**2
             self._polygon(layer, _stroke(curve, self.rng.uniform(0.008, 0.03) * self.size), self._hue())
 
-    def _blobs(self, layer) -> None:
+    def _blobs(self, layer: np.ndarray) -> None:
         for _ in range(self.rng.integers(3, 12)):
             radii = self.rng.uniform(0.03, 0.16, 2) * self.size
             self._polygon(layer, _ellipse(*self._spot(), *radii), self._hue())
 
-    def _shards(self, layer) -> None:
+    def _shards(self, layer: np.ndarray) -> None:
         for _ in range(self.rng.integers(3, 10)):
             corners = self.rng.uniform(-0.18, 0.18, (self.rng.integers(3, 6), 2)) * self.size
             order = np.argsort(np.arctan2(corners[:, 1], corners[:, 0]))
             self._polygon(layer, self._spot() + corners[order], self._hue())
 
-    def _patch(self, layer, texture: np.ndarray) -> None:
+    def _patch(self, layer: np.ndarray, texture: np.ndarray) -> None:
         """Colour one or two blotches where a texture (0 to 1) is high."""
         for _ in range(self.rng.integers(1, 3)):
             blotch = np.zeros((self.size, self.size), np.uint8)
@@ -481,15 +488,15 @@ class ObjectPicture:
         u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
         return u + self.rng.random(), v + self.rng.random()
 
-    def _stripes(self, layer) -> None:
+    def _stripes(self, layer: np.ndarray) -> None:
         u, _ = self._grid()
         self._patch(layer, u % 1 > self.rng.uniform(0.4, 0.8))
 
-    def _dots(self, layer) -> None:
+    def _dots(self, layer: np.ndarray) -> None:
         u, v = self._grid()
         self._patch(layer, (u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < self.rng.uniform(0.03, 0.12))
 
-    def _bricks(self, layer) -> None:
+    def _bricks(self, layer: np.ndarray) -> None:
         u, v = self._grid()
         self._patch(layer, (v % 1 < 0.2) | ((u / 2 + np.floor(v) / 2) % 1 < 0.1))
 
@@ -537,11 +544,11 @@ class ObjectPicture:
             thing[y0:y1, x0:x1][inside] = layer[inside]
             cover[y0:y1, x0:x1][inside] = 255
         # Averages of whole blocks, exact in integers; where nothing is, the thing is black.
-        thing, cover = (
-            cv2.resize(a, (self.size, self.size), interpolation=cv2.INTER_AREA) for a in (thing, cover)
-        )
-        self.image = thing + self.image * (1 - cover[..., None] / 255)
-        self.mask = cover >= 128
+        size = (self.size, self.size)
+        colours = np.asarray(cv2.resize(thing, size, interpolation=cv2.INTER_AREA))
+        covered = np.asarray(cv2.resize(cover, size, interpolation=cv2.INTER_AREA))
+        self.image = colours + self.image * (1 - covered[..., None] / 255)
+        self.mask = covered >= 128
 
     def _camera(self) -> None:
         """Light from one side, its tint, blur and noise."""
@@ -601,8 +608,9 @@ def generate_demo_objects(
     def draw(folder: Path) -> None:
         jobs = [(split, i) for split, count in sizes.items() for i in range(count)]
         print(f'Drawing {len(jobs)} pictures of things into {root}')
-        drawn = (_write_picture(folder, *job, seed, image_size) for job in track_iter_progress(jobs))
-        _write_boxes(folder / BOXES, dict(drawn))
+        pictures = track_iter_progress(jobs)
+        boxes = dict(_write_picture(folder, split, i, seed, image_size) for split, i in pictures)
+        _write_boxes(folder / BOXES, boxes)
 
     def check(folder: Path) -> None:
         check_count(folder, BOXES, 1, folder)
@@ -666,7 +674,7 @@ class DemoObjectsDataset(BaseDataset):
         sizes: dict[str, int] = SIZES,
         image_size: int = IMAGE_SIZE,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         if split not in sizes:
             raise ValueError(f'split={split!r}: must be one of {", ".join(sizes)}')

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from mmengine.utils import track_iter_progress
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
+from numpy.typing import ArrayLike
 
 from ..registry import DATASETS
 from .generated import check_count, generate_once
@@ -48,7 +51,7 @@ class Scene:
         labels (ndarray): uint8 Cityscapes training ids, (H, W), 255 where nothing is said.
     """
 
-    def __init__(self, seed, size: tuple[int, int] = (128, 256)):
+    def __init__(self, seed: int | Sequence[int], size: tuple[int, int] = (128, 256)):
         self.rng = np.random.default_rng(seed)
         self.height, self.width = size
         self.image = np.zeros((*size, 3), np.float32)
@@ -66,28 +69,39 @@ class Scene:
 
     # -- painting ---------------------------------------------------------------------------------
 
-    def _fill(self, mask: np.ndarray, name: str, colour, grain: float = 8.0) -> None:
+    def _fill(self, mask: np.ndarray, name: str, colour: ArrayLike, grain: float = 8.0) -> None:
         """Paint a mask (uint8) in a colour with some grain, and label it."""
         mask = mask.astype(bool)
         noise = self.rng.normal(0, grain, (int(mask.sum()), 1))
         self.image[mask] = np.asarray(colour, np.float32) + noise
         self.labels[mask] = ID[name]
 
-    def _polygon(self, points, name: str, colour, grain: float = 8.0) -> None:
+    def _polygon(self, points: ArrayLike, name: str, colour: ArrayLike, grain: float = 8.0) -> None:
         mask = np.zeros((self.height, self.width), np.uint8)
-        cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1)
+        cv2.fillPoly(mask, [np.round(np.asarray(points)).astype(np.int32)], 1)
         self._fill(mask, name, colour, grain)
 
-    def _box(self, x0, y0, x1, y1, name: str, colour, grain: float = 8.0) -> None:
+    def _box(
+        self,
+        x0: float,
+        y0: float,
+        x1: float,
+        y1: float,
+        name: str,
+        colour: ArrayLike,
+        grain: float = 8.0,
+    ) -> None:
         self._polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], name, colour, grain)
 
-    def _ellipse(self, x, y, rx, ry, name: str, colour, grain: float = 8.0) -> None:
+    def _ellipse(
+        self, x: float, y: float, rx: float, ry: float, name: str, colour: ArrayLike, grain: float = 8.0
+    ) -> None:
         mask = np.zeros((self.height, self.width), np.uint8)
         axes = (max(1, round(rx)), max(1, round(ry)))
         cv2.ellipse(mask, (round(x), round(y)), axes, 0, 0, 360, 1, -1)
         self._fill(mask, name, colour, grain)
 
-    def _vary(self, colour, amount: float = 20.0) -> np.ndarray:
+    def _vary(self, colour: ArrayLike, amount: float = 20.0) -> np.ndarray:
         return np.asarray(colour, np.float32) + self.rng.normal(0, amount, 3)
 
     # -- the parts, far to near ---------------------------------------------------------------------
@@ -144,7 +158,7 @@ class Scene:
                 self._windows(x, top, wide, colour)
             x += wide + self.rng.uniform(0, 6)
 
-    def _windows(self, x, top, wide, colour) -> None:
+    def _windows(self, x: float, top: float, wide: float, colour: np.ndarray) -> None:
         step = self.rng.uniform(6, 10)
         for wy in np.arange(top + 3, self.horizon - 3, step):
             for wx in np.arange(x + 3, x + wide - 5, step):
@@ -189,7 +203,16 @@ class Scene:
             side = self.rng.choice([-1, 1]) * self.rng.uniform(low, 0.95)
             getattr(self, f'_{kind}')(self.vanishing + side * reach * depth, foot, size)
 
-    def _vehicle(self, x, foot, high, wide, name, colour, cabin) -> None:
+    def _vehicle(
+        self,
+        x: float,
+        foot: float,
+        high: float,
+        wide: float,
+        name: str,
+        colour: np.ndarray,
+        cabin: float,
+    ) -> None:
         top = foot - high
         self._box(x - wide / 2, top + high * cabin, x + wide / 2, foot - high * 0.1, name, colour)
         self._polygon(
@@ -216,7 +239,7 @@ class Scene:
                 x + wide * wheel, foot - high * 0.09, wide * 0.09, high * 0.1, name, (25, 25, 25), 3
             )
 
-    def _car(self, x, foot, size) -> None:
+    def _car(self, x: float, foot: float, size: float) -> None:
         colour = self._vary(
             self.rng.choice(
                 [(40, 40, 190), (170, 60, 40), (200, 200, 200), (50, 50, 50), (60, 160, 190)]
@@ -225,7 +248,7 @@ class Scene:
         )
         self._vehicle(x, foot, size * 0.72, size * 1.25, 'car', colour, 0.45)
 
-    def _truck(self, x, foot, size) -> None:
+    def _truck(self, x: float, foot: float, size: float) -> None:
         self._vehicle(x, foot, size * 1.15, size * 1.2, 'truck', self._vary((70, 70, 60), 12), 0.3)
         self._box(
             x - size * 0.62,
@@ -236,7 +259,7 @@ class Scene:
             self._vary((60, 120, 210), 15),
         )
 
-    def _bus(self, x, foot, size) -> None:
+    def _bus(self, x: float, foot: float, size: float) -> None:
         colour = self._vary((40, 190, 235), 12)
         self._box(x - size * 0.7, foot - size * 1.6, x + size * 0.7, foot - size * 0.08, 'bus', colour)
         self._box(
@@ -257,14 +280,14 @@ class Scene:
             colour * 0.6,
         )
 
-    def _person(self, x, foot, size) -> None:
+    def _person(self, x: float, foot: float, size: float) -> None:
         wide = size * 0.3
         coat = self._vary(self.rng.choice([(60, 40, 150), (140, 60, 60), (60, 110, 60), (90, 60, 130)]))
         self._box(x - wide * 0.4, foot - size * 0.45, x + wide * 0.4, foot, 'person', coat * 0.5)
         self._box(x - wide * 0.6, foot - size * 0.82, x + wide * 0.6, foot - size * 0.4, 'person', coat)
         self._ellipse(x, foot - size * 0.9, wide * 0.35, size * 0.11, 'person', (130, 160, 205))
 
-    def _rider(self, x, foot, size) -> None:
+    def _rider(self, x: float, foot: float, size: float) -> None:
         for wheel in (-0.32, 0.32):
             self._ellipse(
                 x + size * wheel,
@@ -293,7 +316,7 @@ class Scene:
         )
         self._ellipse(x, foot - size * 1.02, size * 0.12, size * 0.13, 'rider', (50, 50, 60))
 
-    def _pole(self, x, foot, size) -> None:
+    def _pole(self, x: float, foot: float, size: float) -> None:
         high, wide = size * 1.9, max(1.2, size * 0.07)
         self._box(x - wide, foot - high, x + wide, foot, 'pole', self._vary((120, 125, 125), 8), 4)
         if self.rng.random() < 0.5:
@@ -329,7 +352,7 @@ class Scene:
                     2,
                 )
 
-    def _tree(self, x, foot, size) -> None:
+    def _tree(self, x: float, foot: float, size: float) -> None:
         self._box(x - size * 0.08, foot - size, x + size * 0.08, foot, 'vegetation', (45, 70, 85))
         for _ in range(8):
             dx, dy = self.rng.normal(0, size * 0.3, 2)
@@ -354,7 +377,7 @@ class Scene:
     def _camera(self) -> None:
         """Light, blur and noise of the picture taken."""
         image = self.image * self.rng.uniform(0.7, 1.2) * self.rng.uniform(0.94, 1.06, 3)
-        image = cv2.GaussianBlur(image, (3, 3), self.rng.uniform(0.2, 0.8))
+        image = np.asarray(cv2.GaussianBlur(image, (3, 3), self.rng.uniform(0.2, 0.8)))
         image = image + self.rng.normal(0, self.rng.uniform(3, 11), image.shape)
         self.image = np.clip(image, 0, 255).astype(np.uint8)
 
@@ -362,7 +385,7 @@ class Scene:
 def generate_demo_streets(
     root: str | os.PathLike,
     sizes: dict[str, int] = SIZES,
-    image_size: tuple[int, int] = IMAGE_SIZE,
+    image_size: Sequence[int] = IMAGE_SIZE,
     seed: int = 0,
 ) -> Path:
     """Write the demo data set, once and whole, however many processes ask for it.
@@ -373,7 +396,7 @@ def generate_demo_streets(
         root (str | PathLike): Folder of the data set. It is made if it is not there; if it holds the
             same data set, nothing happens.
         sizes (dict[str, int]): Number of images by split. Default: ``dict(train=240, val=40)``.
-        image_size (tuple[int, int]): Height and width. Default: (128, 256).
+        image_size (Sequence[int]): Height and width. Default: (128, 256).
         seed (int): Scenes follow from it. Default: 0.
 
     Returns:
@@ -388,13 +411,14 @@ def generate_demo_streets(
     if min(image_size) < 32:
         raise ValueError(f'image_size={tuple(image_size)}: scenes need 32 pixels or more each way')
     root = Path(root)
+    height, width = image_size
     recipe = dict(version=VERSION, sizes=dict(sizes), image_size=list(image_size), seed=seed)
 
     def draw(folder: Path) -> None:
         jobs = [(split, i) for split, count in sizes.items() for i in range(count)]
         print(f'Drawing {len(jobs)} street scenes into {root}')
         for split, i in track_iter_progress(jobs):
-            _write_scene(folder, split, i, seed, image_size)
+            _write_scene(folder, split, i, seed, (height, width))
 
     def check(folder: Path) -> None:
         for split, count in sizes.items():
@@ -410,7 +434,7 @@ def _write_scene(root: Path, split: str, i: int, seed: int, size: tuple[int, int
     stem = f'{town}_{i:06d}_000000'
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(PALETTE)] = PALETTE
-    pictures = (scene.image, scene.labels, colours[scene.labels][..., ::-1])
+    pictures: tuple[np.ndarray, ...] = (scene.image, scene.labels, colours[scene.labels][..., ::-1])
     for (kind, suffix), picture in zip(FILES, pictures):
         folder = root / kind / split / town
         folder.mkdir(parents=True, exist_ok=True)
@@ -427,7 +451,7 @@ class DemoStreetsDataset(PairedFilesMixin, CityscapesDataset):
     Args:
         data_root (str): Folder of the data set; made if it is not there.
         sizes (dict[str, int]): Images by split. Default: ``dict(train=240, val=40)``.
-        image_size (tuple[int, int]): Height and width. Default: (128, 256).
+        image_size (Sequence[int]): Height and width. Default: (128, 256).
         seed (int): Default: 0.
         **kwargs: Of :class:`mmseg.datasets.CityscapesDataset`.
 
@@ -442,12 +466,12 @@ class DemoStreetsDataset(PairedFilesMixin, CityscapesDataset):
         self,
         data_root: str,
         sizes: dict[str, int] = SIZES,
-        image_size: tuple[int, int] = IMAGE_SIZE,
+        image_size: Sequence[int] = IMAGE_SIZE,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         named = (kwargs.get('data_prefix') or {}).get('img_path')
         if named and Path(named).name not in sizes:
             raise ValueError(f'sizes={dict(sizes)}: lacks the split of data_prefix.img_path={named!r}')
-        generate_demo_streets(data_root, sizes, tuple(image_size), seed)
+        generate_demo_streets(data_root, sizes, image_size, seed)
         super().__init__(data_root=data_root, **kwargs)

@@ -25,6 +25,16 @@ class PairedFilesMixin:
         DataFolderError: If there is no image at all, or one that a list names is missing.
     """
 
+    # Of BaseSegDataset.
+    data_prefix: dict
+    data_root: str | None
+    ann_file: str
+    img_suffix: str | Sequence[str]
+    seg_map_suffix: str | Sequence[str]
+    backend_args: dict | None
+    label_map: dict | None
+    reduce_zero_label: bool
+
     def folders(self) -> list[tuple[str, str | None]]:
         """Folders of images, each with its folder of label maps if there is any."""
         return [(self.data_prefix.get('img_path') or '', self.data_prefix.get('seg_map_path'))]
@@ -45,7 +55,11 @@ class PairedFilesMixin:
             if not part.images:
                 raise DataFolderError(f'The folder of images {part.what_is_wrong()}. {self.help()}')
             part.warn_of_others()
-        return [part.pair(stem) for part in parts for stem in sorted(part.images, key=part.images.get)]
+        return [
+            part.pair(stem)
+            for part in parts
+            for stem in sorted(part.images, key=lambda stem: part.images[stem])
+        ]
 
     def load_data_list(self) -> list[dict]:
         """Images and label maps as mmseg keeps them."""
@@ -81,7 +95,14 @@ class PairedFilesMixin:
 class _Part:
     """A folder of images and one of label maps, or None, with what is below them by stem."""
 
-    def __init__(self, img_dir, label_dir, img_suffix, label_suffix, backend_args):
+    def __init__(
+        self,
+        img_dir: str,
+        label_dir: str | None,
+        img_suffix: str | Sequence[str],
+        label_suffix: str | Sequence[str],
+        backend_args: dict | None,
+    ):
         self.img_dir, self.label_dir = img_dir, label_dir
         self.img_suffix, self.label_suffix = _as_tuple(img_suffix), _as_tuple(label_suffix)
         self.backend_args = backend_args
@@ -110,6 +131,10 @@ class _Part:
                 if stem and found.setdefault(stem, path) != path:
                     others.append(path)
         return found, others
+
+    def stems_in_order(self) -> list[str]:
+        """Stems of the images, in order of their paths."""
+        return sorted(self.images, key=lambda stem: self.images[stem])
 
     def pair(self, stem: str) -> tuple[str, str | None]:
         """Paths of an image and its label map, there or not."""

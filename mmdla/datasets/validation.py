@@ -94,7 +94,7 @@ def sample_name(dataset: Dataset, index: int) -> str:
 def _info(dataset: Dataset, index: int) -> dict:
     """What a data set says of a sample; nothing if it is not one of mmengine's kind."""
     try:
-        info = dataset.get_data_info(index)
+        info = dataset.get_data_info(index)  # type: ignore[attr-defined]
     except Exception:  # a user's own may know nothing, or mean another thing by the name
         return {}
     return info if isinstance(info, dict) else {}
@@ -222,12 +222,12 @@ class DatasetValidator:
             title = f'{name}, {type(leaf).__name__}' + (f' {number}' if len(leaves) > 1 else '')
             with unchanged_random_state():
                 self._validate(title, leaf)
-        if leaves[0] is not dataset and len(dataset):
+        if leaves[0] is not dataset and len(dataset):  # type: ignore[arg-type]
             with unchanged_random_state():
                 _read(name, dataset, 0)
 
     def _validate(self, name: str, dataset: Dataset) -> None:
-        count = len(dataset)
+        count = len(dataset)  # type: ignore[arg-type]
         if not count:
             advice = _advice(type(dataset).__name__, getattr(dataset, 'data_root', None))
             raise DatasetError(f'{name} has no sample{advice}')
@@ -328,8 +328,12 @@ class DatasetValidator:
         gt = getattr(getattr(data, 'gt_sem_seg', None), 'data', None)
         inputs = sample.get('inputs') if isinstance(sample, dict) else None
         scaled = np.isclose(size[0] * labelled[1], size[1] * labelled[0], rtol=0.02)
-        packed = isinstance(gt, Tensor) and isinstance(inputs, Tensor)
-        if scaled and packed and gt.shape[-2:] == inputs.shape[-2:]:
+        if (
+            scaled
+            and isinstance(gt, Tensor)
+            and isinstance(inputs, Tensor)
+            and gt.shape[-2:] == inputs.shape[-2:]
+        ):
             return
         reason = ''
         if turned > 4 and size == labelled[::-1]:
@@ -433,7 +437,7 @@ def _run(dataset: Dataset, index: int) -> tuple[Any, dict[str, np.ndarray]]:
                 loaded[key] = results[key].copy()
         return results
 
-    pipeline = getattr(dataset, 'pipeline', None)
+    pipeline: Any = getattr(dataset, 'pipeline', None)
     transforms = getattr(pipeline, 'transforms', None)
     if not isinstance(transforms, list):
         return dataset[index], loaded
@@ -446,17 +450,17 @@ def _run(dataset: Dataset, index: int) -> tuple[Any, dict[str, np.ndarray]]:
 
 def _orientation(path: str | None, image: np.ndarray) -> int:
     """The EXIF orientation that was applied to a photograph when it was loaded; 1 for none."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if path is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         return 1
     try:
         with Image.open(path) as file:
             orientation = file.getexif().get(ORIENTATION, 1)
         if orientation == 1:
             return 1
-        stored = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        stored = cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except Exception:  # of a format that Pillow does not know there is nothing to say
         return 1
-    return 1 if np.array_equal(stored, image) else orientation
+    return 1 if stored is not None and np.array_equal(stored, image) else orientation
 
 
 @contextmanager

@@ -8,7 +8,7 @@ MODULES = dict(
 __all__ = ['ExportError', 'OptimizeError', 'export', 'optimize']
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name not in MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(import_module(f'{__name__}.{MODULES[name]}'), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,9 @@ class WinogradConv2d(nn.Module):
         conv (nn.Conv2d): Whose weights it takes.
     """
 
+    weights: Tensor
+    bias: Tensor
+
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
@@ -29,7 +33,7 @@ class WinogradConv2d(nn.Module):
         return torch.ops.mmdla.winograd([x], self.weights, self.bias, None, False)
 
 
-def _fits(conv: nn.Module) -> bool:
+def _fits(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     return (
         type(conv) is nn.Conv2d
         and (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
@@ -47,9 +51,9 @@ def replace_convolutions(module: nn.Module, run: Callable[[], object]) -> None:
         module (nn.Module): Whose children are replaced.
         run (Callable): Runs it on an example, which tells the maps' sizes.
     """
-    shapes: dict[nn.Module, torch.Size] = {}
+    shapes: dict[nn.Conv2d, torch.Size] = {}
 
-    def note(conv: nn.Module, inputs: tuple) -> None:
+    def note(conv: nn.Conv2d, inputs: tuple) -> None:
         shapes[conv] = max(shapes.get(conv, inputs[0].shape), inputs[0].shape, key=lambda s: s.numel())
 
     convs = [m for m in module.modules() if _fits(m)]
@@ -69,7 +73,7 @@ def replace_convolutions(module: nn.Module, run: Callable[[], object]) -> None:
     }
     if not fast or not available():
         return
-    new = {conv: WinogradConv2d(conv) for conv in fast}
+    new: dict[nn.Module, WinogradConv2d] = {conv: WinogradConv2d(conv) for conv in fast}
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if child in new:
@@ -87,22 +91,18 @@ _IN_PLACE = {'iadd', 'isub', 'imul', 'itruediv', 'ifloordiv', 'ipow', 'imod', 'i
 def _target(graph: fx.GraphModule, node: fx.Node) -> object:
     """What a node of the compiler's graph does: a function, a method's name, a module's class."""
     if node.op == 'call_module':
-        return type(graph.get_submodule(node.target))
+        return type(graph.get_submodule(str(node.target)))
     is_operator = getattr(node.target, '__module__', None) == '_operator'
-    return node.target.__name__ if is_operator else node.target
+    return getattr(node.target, '__name__', None) if is_operator else node.target
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _is_relu(graph: fx.GraphModule, node: fx.Node | None) -> bool:
-    return node is not None and _target(graph, node) in _RELU
-
-
-def _added(graph: fx.GraphModule, node: fx.Node | None, to: fx.Node) -> fx.Node | None:
+def _added(graph: fx.GraphModule, node: fx.Node, to: fx.Node) -> fx.Node | None:
     """What a node adds to another of the same shape, if that is what it does."""
-    if node is None or node.kwargs or len(node.args) != 2:
+    if node.kwargs or len(node.args) != 2:
         return None
     if _target(graph, node) not in _ADD:
         return None
@@ -125,7 +125,7 @@ def _changes(graph: fx.GraphModule, start: fx.Node, end: fx.Node, but: Sequence[
 
 def _in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == 'call_module':
-        return bool(getattr(graph.get_submodule(node.target), 'inplace', False))
+        return bool(getattr(graph.get_submodule(str(node.target)), 'inplace', False))
     if node.op not in ('call_function', 'call_method'):
         return False
     if node.kwargs.get('inplace') or 'out' in node.kwargs:
@@ -148,22 +148,26 @@ def fuse(graph: fx.GraphModule) -> int:
     if not hasattr(torch.ops.mmdla, 'winograd'):
         return 0
     operator = torch.ops.mmdla.winograd
-    for node in list(graph.graph.nodes):
+    nodes: list[fx.Node] = list(graph.graph.nodes)
+    for node in nodes:
         if node.op != 'call_function' or node.target not in (operator, operator.default):
             continue
-        xs, weights, bias, residual, relu = node.args
+        arguments: Any = node.args
+        xs, weights, bias, residual, relu = arguments
         before = xs[0]
         if len(xs) == 1 and _only_user(before) is node and _target(graph, before) is torch.cat:
-            arguments = dict(zip(('tensors', 'dim'), before.args)) | before.kwargs
-            if arguments.get('dim') == 1 and not _changes(graph, before, node):
-                xs, number = list(arguments['tensors']), number + 1
-        taken, after = [], _only_user(node)
-        added = _added(graph, after, node)
-        if added is not None and not _changes(graph, node, after):
+            cat = dict(zip(('tensors', 'dim'), before.args)) | before.kwargs
+            if cat.get('dim') == 1 and not _changes(graph, before, node):
+                xs, number = list(cat['tensors']), number + 1
+        taken: list[fx.Node] = []
+        after = _only_user(node)
+        added = None if after is None else _added(graph, after, node)
+        if after is not None and added is not None and not _changes(graph, node, after):
             residual = added
             taken.append(after)
             after = _only_user(after)
-        if _is_relu(graph, after) and not _changes(graph, node, after, taken):
+        is_relu = after is not None and _target(graph, after) in _RELU
+        if after is not None and is_relu and not _changes(graph, node, after, taken):
             relu = True
             taken.append(after)
         number += len(taken)
@@ -182,9 +186,9 @@ def fuse(graph: fx.GraphModule) -> int:
     return number
 
 
-def backend(graph: fx.GraphModule, inputs: Sequence[Tensor], **options) -> Callable:
+def backend(graph: fx.GraphModule, inputs: Sequence[Tensor], **options: Any) -> Callable:
     """PyTorch's own backend, after :func:`fuse`."""
     from torch._inductor.compile_fx import compile_fx
 
     fuse(graph)
-    return compile_fx(graph, inputs, **options)
+    return compile_fx(graph, inputs, **options)  # type: ignore[return-value]

@@ -18,10 +18,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from .. import __version__
 from ..utils.modes import evaluating
@@ -156,10 +158,13 @@ class Graph(nn.Module):
         ValueError: If the model is neither, or has nothing to normalize with.
     """
 
+    mean: Tensor | None
+    std: Tensor | None
+
     def __init__(self, model: nn.Module, normalize: bool = False):
         super().__init__()
         self.task = task_of(model)
-        self.model = model
+        self.model: Any = model
         self.normalize = normalize
         if self.task == 'classification':
             self.outputs = ['scores']
@@ -169,7 +174,7 @@ class Graph(nn.Module):
             self.outputs = ['probability' if self.task == 'boundaries' else 'logits']
         self.register_buffer('mean', None)
         self.register_buffer('std', None)
-        preprocessor = getattr(model, 'data_preprocessor', None)
+        preprocessor: Any = getattr(model, 'data_preprocessor', None)
         # Classifiers' preprocessors keep the flag where they have no mean.
         if getattr(preprocessor, '_enable_normalize', False):
             self.mean, self.std = preprocessor.mean.clone(), preprocessor.std.clone()
@@ -214,7 +219,7 @@ class Graph(nn.Module):
 
     def respond(self, images: Tensor) -> dict[str, Tensor]:
         """The outputs before they are made probabilities."""
-        if self.normalize:
+        if self.normalize and self.mean is not None and self.std is not None:
             images = (images - self.mean) / self.std
         if self.task != 'classification':
             return {self.outputs[0]: self._logits(images)}
@@ -277,7 +282,7 @@ def task_of(model: nn.Module) -> str:
     )
 
 
-def _is_instance(value, module: str, name: str) -> bool:
+def _is_instance(value: object, module: str, name: str) -> bool:
     """Without importing the library: a module that is not imported has no instances."""
     cls = getattr(sys.modules.get(module), name, None)
     return cls is not None and isinstance(value, cls)
@@ -314,7 +319,7 @@ def check_packages(format: str) -> None:
         raise ImportError(f'exporting needs PyTorch 2.8 or later; this is {torch.__version__}')
 
 
-def _trace(graph: Graph, example: Tensor) -> torch.export.ExportedProgram:
+def _trace(graph: Graph, example: Tensor) -> ExportedProgram:
     """The graph of a model, free of the example's size.
 
     Raises:
@@ -331,7 +336,7 @@ def _trace(graph: Graph, example: Tensor) -> torch.export.ExportedProgram:
     free = {0: Dim('batch', min=1), 2: Dim('height', min=1), 3: Dim('width', min=1)}
     try:
         # Else maps of one pixel would have to be excluded.
-        with _config.patch(backed_size_oblivious=True):
+        with _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
             return torch.export.export(graph, (images,), dynamic_shapes=dict(images=free), strict=False)
     except Exception as error:  # of a model that it cannot trace the exporter raises almost anything
         kind = type(graph.model).__name__
@@ -347,9 +352,11 @@ def _odd(number: int) -> int:
     return number + 1 - number % 2
 
 
-def _write_onnx(program, graph: Graph, file: Path, metadata: dict) -> None:
+def _write_onnx(
+    program: torch.export.ExportedProgram, graph: Graph, file: Path, metadata: dict
+) -> None:
     try:
-        model = torch.onnx.export(
+        model: Any = torch.onnx.export(
             program, dynamo=True, verbose=False, input_names=['images'], output_names=graph.outputs
         )
     except Exception as error:
@@ -362,7 +369,7 @@ def _write_onnx(program, graph: Graph, file: Path, metadata: dict) -> None:
     model.save(str(file), external_data=False)
 
 
-def _name_sizes(model) -> None:
+def _name_sizes(model: Any) -> None:
     """Call what is free ``batch``, ``height`` and ``width``, for those who look at the file."""
     import onnx_ir as ir
 
@@ -377,7 +384,9 @@ def _name_sizes(model) -> None:
                 value.shape[i] = ir.SymbolicDim(names[str(side)])
 
 
-def _write_torch(program, graph: Graph, file: Path, metadata: dict) -> None:
+def _write_torch(
+    program: torch.export.ExportedProgram, graph: Graph, file: Path, metadata: dict
+) -> None:
     torch.export.save(program, str(file), extra_files={f'{KEY}.json': json.dumps(metadata)})
 
 

@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from typing import Any, cast
 
 import torch
 from mmcv.cnn import fuse_conv_bn
-from mmengine.model import revert_sync_batchnorm
+from mmengine.model import BaseModel, revert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -41,7 +42,7 @@ def optimize(
     dtype: torch.dtype = torch.float32,
     compile: bool = True,
     labels_only: bool = False,
-) -> nn.Module:
+) -> Optimized:
     """A copy of a network that predicts the same, faster.
 
     Batch norms are folded into their convolutions, maps are laid out channels-last, and with
@@ -72,8 +73,8 @@ def optimize(
             logits of the image's size need not be kept. Default: False.
 
     Returns:
-        nn.Module: In evaluation mode, for inference only; ``error`` is the largest difference from the
-        model on ``example``, relative to the largest output.
+        Optimized: A module in evaluation mode, for inference only; ``error`` is the largest difference
+        from the model on ``example``, relative to the largest output.
 
     Raises:
         TypeError: If an argument is of a wrong kind.
@@ -105,7 +106,7 @@ def _warn_if_slower(plain: Optimized, quick: Optimized, example: Maps, dtype: to
     ratios: list[float] = []
     end = time.perf_counter() + SECONDS
     while not ratios or (len(ratios) < ROUNDS and time.perf_counter() < end):
-        seconds = [timed(lambda m=m: m.network.uncompiled(example)) for m in (plain, quick)]
+        seconds = [timed(partial(m.network.uncompiled, example)) for m in (plain, quick)]
         ratios.append(seconds[1] / seconds[0])
     slowdown = statistics.median(ratios)
     if slowdown > SLOWER:
@@ -208,7 +209,7 @@ def _prepare(part: nn.Module, dtype: torch.dtype) -> nn.Module:
     if dtype != torch.float32 and on_cpu:
         # PyTorch's depthwise transposed convolution takes ten times as long in bfloat16 there.
         part = _replace_upsampling(part)
-    return part.to(dtype=dtype, memory_format=torch.channels_last)
+    return part.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _fold_lists(module: nn.Module) -> None:
@@ -239,27 +240,31 @@ class Network(nn.Module):
         compile (bool): Use ``torch.compile``.
     """
 
+    function: Callable
+
     def __init__(self, function: Callable, dtype: torch.dtype, compile: bool):
         super().__init__()
         # Not a child: the module that it belongs to has the parameters already.
         object.__setattr__(self, 'function', function)
         self.dtype = dtype
-        self.compile = compile
+        self.compiled = compile
         # In one graph: where it breaks, the compiler helps little, and nothing says so.
         self.run = torch.compile(self._run, fullgraph=True, backend=backend) if compile else self._run
 
-    def _run(self, x: Maps) -> Maps:
-        kind = dict(dtype=self.dtype, memory_format=torch.channels_last)
-        return _to_float(self.function(_each(x, lambda t: t.to(**kind))))
+    def _run(self, x: Maps) -> Any:
+        def convert(t: Tensor) -> Tensor:
+            return t.to(dtype=self.dtype, memory_format=torch.channels_last)
 
-    def uncompiled(self, x: Maps) -> Maps:
+        return _to_float(self.function(_each(x, convert)))
+
+    def uncompiled(self, x: Maps) -> Any:
         """What it computes, whether it is compiled or not."""
         with torch.no_grad(), _no_autocast(x):
             return self._run(x)
 
-    def forward(self, x: Maps) -> Maps:
+    def forward(self, x: Maps) -> Any:
         with torch.no_grad(), _no_autocast(x):
-            if not self.compile:
+            if not self.compiled:
                 return self.run(x)
             import torch._dynamo.config as dynamo
             import torch._inductor.config as inductor
@@ -270,7 +275,7 @@ class Network(nn.Module):
                 return self.run(x)
 
 
-def _each(maps: Maps, function: Callable[[Tensor], Tensor]) -> Maps:
+def _each(maps: Maps, function: Callable[[Tensor], Tensor]) -> Any:
     """A function's result for a map, or for each of several."""
     if isinstance(maps, Tensor):
         return function(maps)
@@ -294,7 +299,7 @@ def _no_tf32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def _to_float(out: Maps) -> Maps:
+def _to_float(out: Maps) -> Any:
     return _each(out, lambda t: t.float() if t.is_floating_point() else t)
 
 
@@ -302,7 +307,7 @@ def _tensors(maps: Maps) -> list[Tensor]:
     return [t for m in maps for t in _tensors(m)] if isinstance(maps, list | tuple) else [maps]
 
 
-def _compare(model: nn.Module, quick: nn.Module, example: Maps, dtype: torch.dtype) -> float:
+def _compare(model: nn.Module, quick: Optimized, example: Maps, dtype: torch.dtype) -> float:
     """Largest difference of the outputs on the example, relative to the largest output."""
     with evaluating(model), torch.no_grad(), _no_tf32(), _no_autocast(example):
         wanted = _tensors(model(example))
@@ -318,41 +323,60 @@ def _compare(model: nn.Module, quick: nn.Module, example: Maps, dtype: torch.dty
             f'model: the compiler cannot take it whole ({reason}); use compile=False'
         ) from error
     # A tensor's maximum is NaN where one of its values is.
-    error = torch.stack(
+    differences = torch.stack(
         [(a.float() - b).abs().max() / b.abs().max().clamp(min=1e-12) for a, b in zip(found, wanted)]
-    ).max()
-    error = error.item()
+    )
+    largest = differences.max().item()
     if not all(t.isfinite().all() for t in wanted):
         raise OptimizeError('model: gives infinite values or NaN on the example')
-    if not error < (TOLERANCE if dtype == torch.float32 else float('inf')):
+    if not largest < (TOLERANCE if dtype == torch.float32 else float('inf')):
         raise OptimizeError(
-            f'model: optimized, it differs on the example by {error:.2g} of the largest output; in '
+            f'model: optimized, it differs on the example by {largest:.2g} of the largest output; in '
             f'{dtype} it must be finite, in float32 below {TOLERANCE}. Does it have a batch norm that '
             'does not follow the convolution defined before it?'
         )
-    return error
+    return largest
 
 
 # -- what is around it ----------------------------------------------------------------------------
 
 
-class Optimized:
-    """Marks what :func:`optimize` returns; ``error`` is how far it is from the model."""
+class Optimized(nn.Module):
+    """What :func:`optimize` returns.
+
+    Attributes:
+        error (float): The largest difference from the model's outputs on the example, relative to the
+            largest output.
+        network (Network): The function that is optimized.
+    """
 
     error: float
+    network: Network
 
-    def outputs(self, example: Maps) -> Maps:
+    @classmethod
+    def build(
+        cls,
+        model: nn.Module,
+        example: Maps,
+        dtype: torch.dtype,
+        compile: bool,
+        labels_only: bool,
+    ) -> Optimized:
+        """Optimize a copy of a model, which may be changed."""
+        raise NotImplementedError
+
+    def outputs(self, example: Any) -> Any:
         """What is compared with the model's outputs."""
         return self(example)
 
-    def train(self, mode: bool = True) -> nn.Module:
+    def train(self, mode: bool = True) -> Optimized:
         """Refuse training: the batch norms are gone."""
         if mode:
             raise RuntimeError('optimized for inference; train the model that it was made from')
         return super().train(mode)
 
 
-class OptimizedModule(Optimized, nn.Module):
+class OptimizedModule(Optimized):
     """A module of tensors, such as a backbone."""
 
     @classmethod
@@ -364,55 +388,63 @@ class OptimizedModule(Optimized, nn.Module):
         compile: bool,
         labels_only: bool,
     ) -> OptimizedModule:
-        """Take over a copy."""
+        """Optimize a copy of a module, which may be changed."""
         self = cls()
         self.module = _prepare(model, dtype)
         self.network = Network(self.module, dtype, compile)
         replace_convolutions(self, lambda: self.network.uncompiled(example))
         return self.eval()
 
-    def forward(self, x: Maps) -> Maps:
+    def forward(self, x: Maps) -> Any:
         """What the module returns."""
         return self.network(x)
 
 
-class _Reclassed(Optimized):
+class _Reclassed(Optimized, BaseModel):
     """A copy of a model of another library, some of whose methods are replaced."""
 
     parts: tuple[str, ...]
+    dtype: torch.dtype
+    labels_only: bool
+
+    def compile_networks(self, dtype: torch.dtype, compile: bool) -> None:
+        """Set ``network``."""
+        raise NotImplementedError
 
     @classmethod
     def build(
         cls,
         model: nn.Module,
-        example: Tensor,
+        example: Maps,
         dtype: torch.dtype,
         compile: bool,
         labels_only: bool,
     ) -> _Reclassed:
-        """Take over a copy."""
+        """Optimize a copy of a model, whose class changes to one that derives from both."""
         name = type(model).__name__
         for part in cls.parts:
             if getattr(model, part, None) is not None:
                 setattr(model, part, _prepare(getattr(model, part), dtype))
         model.__class__ = type(f'Optimized{name}', (cls, type(model)), {})
-        model.labels_only = labels_only
-        model.dtype = dtype
-        model.compile_networks(dtype, compile)
-        replace_convolutions(model, lambda: model.network.uncompiled(example))
-        return model
+        optimized = cast(_Reclassed, model)
+        optimized.labels_only = labels_only
+        optimized.dtype = dtype
+        optimized.compile_networks(dtype, compile)
+        replace_convolutions(optimized, lambda: optimized.network.uncompiled(example))
+        return optimized
 
 
 class OptimizedClassifier(_Reclassed):
     """mmpretrain's classifier; its head stays in float32."""
 
     parts = ('backbone', 'neck')
+    head: Any
 
     def compile_networks(self, dtype: torch.dtype, compile: bool) -> None:
         """Backbone and neck as one network."""
         self.network = Network(partial(super().extract_feat, stage='neck'), dtype, compile)
 
-    def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Maps:
+    def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
         """mmpretrain's; the neck's output is the optimized one."""
         if stage == 'neck':
             return self.network(inputs)
@@ -425,6 +457,8 @@ class OptimizedSegmentor(_Reclassed):
     """mmseg's encoder and decoder, without the auxiliary heads, which are for training."""
 
     parts = ('backbone', 'neck', 'decode_head')
+    decode_head: Any
+    test_cfg: Any
 
     def compile_networks(self, dtype: torch.dtype, compile: bool) -> None:
         """Encoder and decoder as one network; and with what turns the logits into labels."""
@@ -433,7 +467,7 @@ class OptimizedSegmentor(_Reclassed):
         self.label_maps = Network(self._label_maps, dtype, compile)
         self.class_probabilities = Network(self._class_probabilities, dtype, compile)
 
-    def outputs(self, example: Tensor) -> Tensor:
+    def outputs(self, example: Any) -> Any:
         """Logits; with ``labels_only`` not compiled, once the compiled labels agree with them."""
         if not self.labels_only:
             return self(example)
@@ -447,7 +481,7 @@ class OptimizedSegmentor(_Reclassed):
     def _label_maps(self, x: Tensor) -> Tensor:
         return self._labels_of(_to_float(super()._forward(x)), tuple(x.shape[2:]))
 
-    def _labels_of(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+    def _labels_of(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
         logits = self.decode_head.predict_by_feat(logits, [dict(img_shape=size)])
         if logits.shape[1] > 1:
             return logits.argmax(1, keepdim=True)
@@ -500,7 +534,7 @@ class OptimizedSegmentor(_Reclassed):
         return samples
 
 
-def _as_it_is(meta: dict, size: tuple[int, int]) -> bool:
+def _as_it_is(meta: dict, size: tuple[int, ...]) -> bool:
     """Whether an image's labels are wanted as the network sees it: not padded, flipped or resized."""
     if not meta:
         return True

@@ -23,6 +23,8 @@ class PhaseUpsample(nn.Module):
         upsample (LearnedUpsample): Whose weights it takes.
     """
 
+    taps: Tensor
+
     def __init__(self, upsample: LearnedUpsample):
         super().__init__()
         f, channels = upsample.factor, upsample.in_channels
@@ -43,11 +45,12 @@ class PhaseUpsample(nn.Module):
         f, (height, width) = self.factor, x.shape[2:]
         taps = self.taps.view(2, 2, f, 1, f, self.channels)
         x = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
-        y = sum(
+        products = [
             x[:, a : a + height + 1, None, b : b + width + 1, None] * taps[a, b]
             for a in range(2)
             for b in range(2)
-        )
+        ]
+        y = sum(products[1:], products[0])
         y = y.reshape(len(x), f * (height + 1), f * (width + 1), self.channels)
         return y.permute(0, 3, 1, 2)
 

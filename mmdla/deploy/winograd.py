@@ -248,7 +248,7 @@ def trial(n: int, c: int, k: int, h: int, w: int, parts: int = 1, seconds: float
         u = transform_weights(weight)
         ones = [1, 1]
         if torch.backends.mkldnn.is_available():
-            packed = torch._C._nn.mkldnn_reorder_conv2d_weight(
+            packed = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
                 weight.to_mkldnn(), ones, ones, ones, 1, [n, c, h, w]
             )
 

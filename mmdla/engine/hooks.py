@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dataset import InfiniteSampler
@@ -40,7 +41,7 @@ class SeedIterationsHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed the generators."""
         seed_all(runner.seed, get_rank(), runner.iter)
 
@@ -56,21 +57,25 @@ class FiniteLossHook(Hook):
     # Before checkpoints are saved, which is of very low priority.
     priority = 'NORMAL'
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
         """Look at the loss.
 
         Raises:
             FloatingPointError: If it is not finite.
         """
-        loss = (outputs or {}).get('loss')
+        outputs = outputs or {}
+        loss = outputs.get('loss')
         if loss is None or math.isfinite(_number(loss)):
             return
         parts = ', '.join(f'{name}={_number(v):g}' for name, v in outputs.items() if name != 'loss')
-        rates = runner.optim_wrapper.get_lr()
-        told = ', '.join(f'{name}={values[0]:g}' for name, values in rates.items() if values)
+        rates = ', '.join(
+            f'{name}={values[0]:g}' for name, values in runner.optim_wrapper.get_lr().items() if values
+        )
         raise FloatingPointError(
             f'iteration {runner.iter + 1}: the loss is {_number(loss):g} ({parts}; learning rate '
-            f'{told}). A lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad=dict(max_norm=...) '
+            f'{rates}). A lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad=dict(max_norm=...) '
             'or a warm-up may help; with --amp float16 may have overflowed'
         )
 
@@ -163,11 +168,11 @@ register_backend('AtomicFileBackend', AtomicFileBackend, force=True)
 class _DelayedRemoval:
     """A storage that removes files when :meth:`remove_now` is called."""
 
-    def __init__(self, backend):
+    def __init__(self, backend: Any):
         self._backend = backend
         self._waiting: list[tuple[Callable[[str], None], str]] = []
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
     def remove(self, filepath: str) -> None:
@@ -196,8 +201,9 @@ class AtomicCheckpointHook(CheckpointHook):
         **kwargs: Of :class:`mmengine.hooks.CheckpointHook`.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.backend_args: dict | None
         self._own = self.backend_args is None and self.file_client_args is None
 
     def before_train(self, runner: Runner) -> None:
@@ -205,7 +211,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if self._own and type(get_file_backend(self.out_dir or runner.work_dir)) is LocalBackend:
             self.backend_args = dict(backend='AtomicFileBackend')
         super().before_train(runner)
-        self.file_backend = _DelayedRemoval(self.file_backend)
+        self.file_backend: Any = _DelayedRemoval(self.file_backend)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         wrong = [n for n, v in runner.model.state_dict().items() if not torch.isfinite(v).all()]
@@ -298,8 +304,9 @@ def check_train_loop(loop: BaseLoop) -> None:
     except TypeError:  # a sampler without a length, whose loop counts iterations
         return
     if empty:
+        samples = len(loader.dataset)  # type: ignore[arg-type]
         raise ValueError(
-            f'train_dataloader has no batch: {len(loader.dataset)} samples are fewer than '
+            f'train_dataloader has no batch: {samples} samples are fewer than '
             f'batch_size={loader.batch_size}, and drop_last leaves the rest out. Use a smaller '
             'batch_size, or drop_last=False'
         )

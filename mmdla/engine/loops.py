@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.registry import LOOPS
-from mmengine.runner import TestLoop
+from mmengine.runner import Runner, TestLoop
 from mmengine.runner.amp import autocast
+from torch.utils.data import DataLoader
 
 
 @LOOPS.register_module()
@@ -24,7 +27,13 @@ class ValThenTestLoop(TestLoop):
         ValueError: If the config has no validation data, or the metrics do not pair.
     """
 
-    def __init__(self, runner, dataloader, evaluator, **kwargs):
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        evaluator: Evaluator | dict | list,
+        **kwargs: Any,
+    ):
         self.val_loop = runner.val_loop
         if self.val_loop is None:
             raise ValueError(
@@ -60,7 +69,7 @@ class ValThenTestLoop(TestLoop):
             )
         return [(found[0][prefix], metric) for prefix, metric in found[1].items()]
 
-    def run_iter(self, idx: int, data_batch) -> None:
+    def run_iter(self, idx: int, data_batch: Any) -> None:
         """Test a batch; before the first one, choose the thresholds."""
         if idx == 0:
             # Here and not in `run`: averaged weights are in place, and the model in evaluation mode.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import subprocess
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -85,7 +86,7 @@ def read_slurm_variables() -> None:
     os.environ.update(values)
 
 
-def _replace_sync_bn(node) -> bool:
+def _replace_sync_bn(node: Any) -> bool:
     """Replace every SyncBN below a node of the config; whether there was one."""
     found = False
     if isinstance(node, dict):

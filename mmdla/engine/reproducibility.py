@@ -45,7 +45,7 @@ class SampleIndex(int):
 
     position: tuple[int, int, int]
 
-    def __new__(cls, index: int, position: tuple[int, int, int] = (0, 0, 0)):
+    def __new__(cls, index: int, position: tuple[int, int, int] = (0, 0, 0)) -> SampleIndex:
         self = super().__new__(cls, index)
         self.position = position
         return self
@@ -68,7 +68,7 @@ class SeededSampler(Sampler):
     ):
         if isinstance(sampler, dict):
             sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
-        self.sampler = sampler
+        self.sampler: Any = sampler
         self.seed = getattr(sampler, 'seed', None) or seed or 0
         self.start = 0
         if hasattr(sampler, 'skip'):  # mmengine asks whether it is there
@@ -111,7 +111,7 @@ class SeededDataset(Dataset):
         self.__dict__['dataset'] = dataset
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Any:
         """A sample.

@@ -53,7 +53,7 @@ def saved_checkpoints(cfg: Config) -> list[str]:
     return [first, *(p for p in others if p != first)]
 
 
-def prepare_work_dir(cfg: Config) -> dict | None:
+def prepare_work_dir(cfg: Config) -> Mapping | None:
     """Find the checkpoint to resume from, or see that the work folder holds no other run.
 
     A run resumes with ``cfg.resume``, which may also be the path or address of a checkpoint, and where
@@ -66,7 +66,7 @@ def prepare_work_dir(cfg: Config) -> dict | None:
         cfg (Config): Changed in place; ``work_dir`` is set.
 
     Returns:
-        dict | None: The checkpoint, if the run resumes from one that can be read here.
+        Mapping | None: The checkpoint, if the run resumes from one that can be read here.
 
     Raises:
         WorkDirError: If the work folder holds checkpoints and the run is not to resume, or none of them
@@ -84,6 +84,8 @@ def prepare_work_dir(cfg: Config) -> dict | None:
                 'be overwritten: --resume continues that run, another --work-dir begins a new one'
             )
         return None
+    path: str | None
+    checkpoint: Mapping | None
     if isinstance(resume, str) and not restarted:
         path, checkpoint = resume, _read(resume, plain_only=True)
     elif named and not restarted and os.path.realpath(named) in map(os.path.realpath, saved):

@@ -67,9 +67,9 @@ class ReproducibleRunner(Runner):
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model, in the memory format that the config asks for."""
-        model = super().build_model(model)
+        built = super().build_model(model)
         # Before it is wrapped: DDP's buckets take the weights' strides.
-        return model.to(memory_format=torch.channels_last) if self._channels_last() else model
+        return built.to(memory_format=torch.channels_last) if self._channels_last() else built
 
     def _init_model_weights(self) -> None:
         # Random numbers are drawn in the order of memory: contiguous, they are those of any run.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS as MMSEG_METRICS
@@ -27,8 +28,9 @@ class LabelMapIoUMetric(IoUMetric):
         **kwargs: Of :class:`mmseg.evaluation.IoUMetric`.
     """
 
-    def __init__(self, *args, root: str | None = None, **kwargs):
+    def __init__(self, *args: Any, root: str | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.output_dir: str | None
         self.root = root
         self._images: dict[Path, str] = {}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,12 +43,12 @@ def dominant_box(
     Source: DRN paper, section on localization.
     """
     maps = torch.as_tensor(class_maps)
-    rows, columns = (maps.argmax(0) == label).nonzero(as_tuple=True)
-    logits = maps[:, rows, columns].double()
+    i, j = (maps.argmax(0) == label).nonzero(as_tuple=True)
+    logits = maps[:, i, j].double()
     # 1 / sum(exp) rather than exp(-logsumexp), which is not exact for equal logits.
-    response = 1 / (logits - logits.amax(0)).exp().sum(0)
-    response, order = (x.cpu().numpy() for x in response.sort(descending=True, stable=True))
-    rows, columns = rows.cpu().numpy()[order], columns.cpu().numpy()[order]
+    responses = 1 / (logits - logits.amax(0)).exp().sum(0)
+    response, order = (x.cpu().numpy() for x in responses.sort(descending=True, stable=True))
+    rows, columns = i.cpu().numpy()[order], j.cpu().numpy()[order]
     # The box of the k largest responses, for every k.
     low = np.minimum.accumulate(np.stack([columns, rows], 1))
     high = np.maximum.accumulate(np.stack([columns, rows], 1)) + 1
@@ -181,7 +182,7 @@ class LocalizationMetric(BaseMetric):
         threshold: float | Mapping[str, float] | None = None,
         topk: Sequence[int] = (1, 5),
         no_boxes: str = 'raise',
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         for name, value, choices in (
@@ -190,10 +191,10 @@ class LocalizationMetric(BaseMetric):
         ):
             if value not in choices:
                 raise ValueError(f'{name}={value!r} must be one of {choices}')
-        if isinstance(thresholds, Integral):
+        if isinstance(thresholds, (int, np.integer)):
             if thresholds < 1:
                 raise ValueError(f'thresholds={thresholds} must be 1 or more, or the values')
-            thresholds = [k / thresholds for k in range(thresholds)]
+            thresholds = [k / int(thresholds) for k in range(thresholds)]
         self.thresholds = sorted({_share('thresholds', t) for t in thresholds})
         self.iou_thrs = [_share('iou_thrs', p, above=0, up_to=1) for p in iou_thrs]
         self.topk = tuple(topk)
@@ -230,7 +231,7 @@ class LocalizationMetric(BaseMetric):
         """What :meth:`use_thresholds` takes, from results that this metric gave for other data."""
         return {name: metrics[f'{self.prefix}/{name}'] for name in ('threshold', *self.names_v2)}
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep of each image the rank of its class, and at which thresholds it is right."""
         inputs = data_batch.get('inputs') if isinstance(data_batch, Mapping) else None
         if inputs is not None:
@@ -243,7 +244,7 @@ class LocalizationMetric(BaseMetric):
                 raise ValueError(f'{error} (img_path: {sample.get("img_path")})') from None
             rank = int((scores > scores[label]).sum() + (scores[:label] == scores[label]).sum())
             if self.rule == 'dominant':
-                boxes = dominant_box(maps, label, thresholds, shape)[:, None]
+                boxes = list(dominant_box(maps, label, thresholds, shape)[:, None])
             else:
                 boxes = contour_boxes(maps[label], thresholds, shape)
             single, every = _best_overlaps(boxes, truth)
@@ -256,7 +257,7 @@ class LocalizationMetric(BaseMetric):
             )
 
     @staticmethod
-    def _check_sizes(inputs, samples: Sequence[dict]) -> None:
+    def _check_sizes(inputs: Any, samples: Sequence[dict]) -> None:
         """Raise if images are not what the maps cover: the batch, unpadded."""
         sizes = [tuple(image.shape[-2:]) for image in inputs]
         if len(set(sizes)) > 1:
@@ -295,21 +296,21 @@ class LocalizationMetric(BaseMetric):
         for name, value in (('class_maps', maps), ('pred_score', scores), ('gt_bboxes', boxes)):
             if not value.isfinite().all():
                 raise ValueError(f'{name} must be finite, it has infinite values or NaN')
-        labels = labels.flatten().tolist()
-        if len(labels) != 1 or not 0 <= labels[0] < len(scores):
-            raise ValueError(f'gt_label={labels} must be one label from 0 to {len(scores) - 1}')
-        boxes = boxes.double().cpu().numpy()
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or not (boxes[:, 2:] > boxes[:, :2]).all():
+        found = labels.flatten().tolist()
+        if len(found) != 1 or not 0 <= found[0] < len(scores):
+            raise ValueError(f'gt_label={found} must be one label from 0 to {len(scores) - 1}')
+        truth = boxes.double().cpu().numpy()
+        if truth.ndim != 2 or truth.shape[1] != 4 or not (truth[:, 2:] > truth[:, :2]).all():
             raise ValueError(
-                f'gt_bboxes={boxes.tolist()} must be rows x0, y0, x1, y1 with x0 < x1 and y0 < y1'
+                f'gt_bboxes={truth.tolist()} must be rows x0, y0, x1, y1 with x0 < x1 and y0 < y1'
             )
-        if not len(boxes) and self.no_boxes == 'raise':
+        if not len(truth) and self.no_boxes == 'raise':
             raise ValueError(
                 'gt_bboxes is empty: crops have cut off every box of the image, or it never had one; '
                 "resize the whole image instead, or count it as wrong with no_boxes='miss'"
             )
         height, width = sample['img_shape'][:2]
-        return maps, scores.float().cpu().numpy(), labels[0], boxes, (int(height), int(width))
+        return maps, scores.float().cpu().numpy(), found[0], truth, (int(height), int(width))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """The metrics of a data set."""

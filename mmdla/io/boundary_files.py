@@ -209,7 +209,7 @@ def pair_boundary_files(predictions: Path, annotations: Path) -> dict[str, tuple
     Raises:
         ValueError: If an annotation has no map, two files are of one name, or there are none.
     """
-    maps = {}
+    maps: dict[str, Path] = {}
     for path in _files(predictions, MAPS):
         _enter(maps, _name(path.relative_to(predictions)), path)
     folders = {str(parent) for name in maps for parent in PurePosixPath(name).parents}

@@ -87,7 +87,7 @@ def read_file(
             from safetensors.torch import load_file
 
             at = map_location if isinstance(map_location, str | torch.device) else 'cpu'
-            content = load_file(path, device='cpu' if str(at) == 'meta' else str(at))
+            content: Any = load_file(path, device='cpu' if str(at) == 'meta' else str(at))
         else:
             content = _torch_load(path, map_location, plain_only)
     except ForeignClassError as error:
@@ -103,11 +103,12 @@ def read_file(
         raise CheckpointError(f'{name}: {library} cannot read it: {reason[:500]}') from error
     if isinstance(content, list | tuple):
         content = dict(enumerate(content))
+    foreign_class = getattr(content, 'name', None)  # of a placeholder
     if not isinstance(content, dict):
-        kind = getattr(content, 'name', None) or type(content).__name__
+        kind = foreign_class or type(content).__name__
         raise CheckpointError(f'{name}: holds {kind}, not a mapping of names to tensors{_SAVE_WEIGHTS}')
-    if getattr(content, 'name', None) and not content:
-        raise CheckpointError(f'{name}: holds an object of {content.name}, not weights{_SAVE_WEIGHTS}')
+    if foreign_class and not content:
+        raise CheckpointError(f'{name}: holds an object of {foreign_class}, not weights{_SAVE_WEIGHTS}')
     return content
 
 

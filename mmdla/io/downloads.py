@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urldefrag, urlparse
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -110,7 +111,9 @@ def _announced(url: str) -> tuple[int | None, str | None]:
     headers: dict[str, str] = {}
 
     class Listener(HTTPRedirectHandler):
-        def redirect_request(self, req, fp, code, msg, answer, newurl):
+        def redirect_request(
+            self, req: Any, fp: Any, code: int, msg: str, answer: Any, newurl: str
+        ) -> Request | None:
             headers.update({k.lower(): v for k, v in answer.items()})
             request = super().redirect_request(req, fp, code, msg, answer, newurl)
             if request is not None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def list_files(folder: str | os.PathLike, suffixes: tuple[str, ...]) -> list[Path]:
+def list_files(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> list[Path]:
     """List the files below a folder that have one of some suffixes, in any case, in order of path.
 
     Links to folders are followed. Hidden files and folders are passed over.
@@ -23,7 +23,7 @@ def list_files(folder: str | os.PathLike, suffixes: tuple[str, ...]) -> list[Pat
     def fail(error: OSError) -> None:
         raise error
 
-    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+    for parent, folders, names in os.walk(os.fspath(folder), onerror=fail, followlinks=True):
         here = os.path.join(os.path.realpath(parent), '')
         # A link to a folder above this one would be followed for ever.
         folders[:] = [

@@ -19,7 +19,7 @@ import pathlib
 import pickle
 import uuid
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,20 +31,21 @@ class Placeholder(dict):
 
     name = ''
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Placeholder:
         return super().__new__(cls)
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__()
 
-    __hash__ = object.__hash__  # enumerations' members are keys of dicts
+    # The members of enumerations are keys of dicts.
+    __hash__ = object.__hash__  # type: ignore[assignment]
     __eq__ = object.__eq__
     __ne__ = object.__ne__
 
     def __repr__(self) -> str:
         return f'<placeholder for {self.name}>'
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Placeholder:
         return self
 
     def __setstate__(self, state: Any) -> None:
@@ -67,7 +68,7 @@ def _new(cls: type, *args: Any) -> Any:
 
 def _reconstructor(cls: type, base: type, state: Any) -> Any:
     """How protocols 0 and 1 make an object."""
-    return cls() if issubclass(cls, Placeholder) else copyreg._reconstructor(cls, base, state)
+    return cls() if issubclass(cls, Placeholder) else copyreg._reconstructor(cls, base, state)  # type: ignore[attr-defined]
 
 
 def _encode(text: str, encoding: str = 'utf-8') -> bytes:
@@ -124,7 +125,7 @@ def _build_dtype(dtype: np.dtype, state: tuple) -> None:
     version, order, sub, names, fields, size, _, _, *metadata = state
     if dtype.kind in 'mM':  # its unit
         state = (version, order, None, None, None, -1, -1, 0, *metadata)
-        dtype.__setstate__(state)
+        dtype.__setstate__(state)  # type: ignore[attr-defined]
         return
     wanted = dtype
     if dtype.kind == 'V' and sub is not None:
@@ -136,7 +137,7 @@ def _build_dtype(dtype: np.dtype, state: tuple) -> None:
         wanted = dtype.newbyteorder(order)
     if wanted.itemsize != dtype.itemsize:
         raise pickle.UnpicklingError(f'a dtype of {dtype.itemsize} and {wanted.itemsize} bytes')
-    dtype.__setstate__(wanted.__reduce__()[2])
+    dtype.__setstate__(wanted.__reduce__()[2])  # type: ignore[attr-defined]
 
 
 def _scalar(dtype: np.dtype, *value: Any) -> Any:
@@ -147,7 +148,7 @@ def _empty_array(cls: Any, shape: tuple, code: Any) -> np.ndarray:
     return np.empty(0, np.int8)
 
 
-def _frombuffer(buffer: Any, dtype: np.dtype, shape: tuple, order: str, *axes: Any) -> np.ndarray:
+def _frombuffer(buffer: Any, dtype: np.dtype, shape: tuple, order: Any, *axes: Any) -> np.ndarray:
     return np.frombuffer(buffer, _own(dtype)).reshape(shape, order=order)
 
 
@@ -155,7 +156,9 @@ def _multiarray() -> Any:
     try:
         from numpy._core import multiarray
     except ImportError:  # before NumPy 1.26
-        from numpy.core import multiarray
+        from numpy.core import multiarray as old_multiarray
+
+        return old_multiarray
     return multiarray
 
 
@@ -171,7 +174,9 @@ def _table() -> dict[tuple[str, str], Any]:
     )
     times = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone)
     others = (decimal.Decimal, fractions.Fraction, uuid.UUID, argparse.Namespace)
-    found = {(c.__module__, c.__name__): c for c in (*builtin, *containers, *times, *others)}
+    found: dict[tuple[str, str], Any] = {
+        (c.__module__, c.__name__): c for c in (*builtin, *containers, *times, *others)
+    }
     windows = os.name == 'nt'
     paths = dict(
         PurePath=pathlib.PurePath,
@@ -244,9 +249,10 @@ def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
 
     # Python's own implementation, since that in C offers no way to watch what BUILD changes.
     class Unpickler(pickle._Unpickler):
-        dispatch = dict(pickle._Unpickler.dispatch)
+        dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+        stack: list[Any]
 
-        def __init__(self, file: Any, **kwargs):
+        def __init__(self, file: Any, **kwargs: Any):
             # Text of Python 2, NumPy's raw data included; Python 3 writes none that this changes.
             super().__init__(file, **(kwargs | dict(encoding='latin1')))
 
@@ -299,7 +305,7 @@ def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
                 version, shape, dtype, *rest = state
                 target.__setstate__((version, shape, _own(dtype), *rest))
             elif isinstance(target, Placeholder | uuid.UUID):
-                target.__setstate__(state)
+                target.__setstate__(state)  # type: ignore[union-attr]
             elif isinstance(target, dict | argparse.Namespace) or (
                 (kind.__module__, kind.__name__) == HISTORY
             ):
@@ -310,7 +316,7 @@ def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
 
         dispatch[pickle.BUILD[0]] = build
 
-    def load(file: Any, **kwargs) -> Any:
+    def load(file: Any, **kwargs: Any) -> Any:
         return Unpickler(file, **kwargs).load()
 
     return SimpleNamespace(__name__=__name__, Unpickler=Unpickler, load=load)

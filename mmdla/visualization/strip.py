@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mmcv
 import numpy as np
 from mmengine.dist import master_only
@@ -34,7 +36,7 @@ class SegStripVisualizer(SegLocalVisualizer):
         wait_time: float = 0,
         out_file: str | None = None,
         step: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         """Draw one sample; see :meth:`mmseg.visualization.SegLocalVisualizer.add_datasample`."""
         strip = [image]

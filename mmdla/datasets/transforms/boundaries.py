@@ -220,16 +220,26 @@ def move_lines(
     wrong = values[(values > 100) & (values != IGNORED)]
     if len(wrong):
         raise ValueError(f'labels of boundaries must be 0 to 100, or 255 for ignored, but are {wrong}')
-    warp = dict(dsize=size[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+
+    def warp(image: np.ndarray, border: int) -> np.ndarray:
+        return cv2.warpAffine(
+            image,
+            matrix,
+            size[::-1],
+            flags=cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=border,
+        )
+
     linear = np.abs(matrix[:, :2])
     if np.allclose(linear, np.rint(linear)) and (linear.sum(0).round() == 1).all():
-        return cv2.warpAffine(label, matrix, borderValue=int(outside), **warp)
+        return warp(label, int(outside))
 
     ignored = label == IGNORED
     areas = cv2.morphologyEx(ignored.view(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    reached = cv2.warpAffine(np.ones_like(areas), matrix, borderValue=0, **warp)
+    reached = warp(np.ones_like(areas), 0)
     moved = np.where(reached, np.uint8(0), np.uint8(outside))
-    moved[cv2.warpAffine(areas, matrix, borderValue=0, **warp) > 0] = IGNORED
+    moved[warp(areas, 0) > 0] = IGNORED
 
     positive = np.where(ignored, np.uint8(0), label)
     thin = ignored & (areas == 0)

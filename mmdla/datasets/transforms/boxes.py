@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from mmcv.transforms import CenterCrop
+from mmcv.transforms import BaseTransform, CenterCrop
 from mmcv.transforms.utils import cache_randomness
 from mmpretrain.datasets.transforms import RandomCrop, RandomResizedCrop, ResizeEdge
 from mmpretrain.registry import TRANSFORMS as MMPRETRAIN_TRANSFORMS
@@ -82,19 +82,19 @@ class BoxCenterCrop(CenterCrop):
         return results
 
 
-class _Remembers:
-    """Keeps the crop that was drawn: top, left, height and width."""
+class _RememberCrop(BaseTransform):
+    """Keeps, as ``crop``, the crop that was drawn: top, left, height and width."""
 
     @cache_randomness
     def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
         """Draw a crop."""
-        self.crop = super().rand_crop_params(img)
+        self.crop: tuple[int, int, int, int] = super().rand_crop_params(img)
         return self.crop
 
 
 @TRANSFORMS.register_module()
 @MMPRETRAIN_TRANSFORMS.register_module()
-class BoxRandomCrop(_Remembers, RandomCrop):
+class BoxRandomCrop(_RememberCrop, RandomCrop):
     """mmpretrain's ``RandomCrop``; ``gt_bboxes`` is moved alike, those that lie outside are dropped.
 
     Args:
@@ -128,7 +128,7 @@ class BoxRandomCrop(_Remembers, RandomCrop):
 
 @TRANSFORMS.register_module()
 @MMPRETRAIN_TRANSFORMS.register_module()
-class BoxRandomResizedCrop(_Remembers, RandomResizedCrop):
+class BoxRandomResizedCrop(_RememberCrop, RandomResizedCrop):
     """mmpretrain's ``RandomResizedCrop``; ``gt_bboxes`` is moved and scaled alike.
 
     Those that lie outside are dropped; where a crop misses the thing, that is all.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -76,7 +77,7 @@ class BoundaryMetric(BaseMetric):
         thin: bool = True,
         nms: bool = False,
         jobs: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         threshold_values(thresholds)
@@ -84,11 +85,13 @@ class BoundaryMetric(BaseMetric):
             raise ValueError(f'max_dist={max_dist!r} must be a share of the diagonal, from 0 to 1')
         if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0:
             raise ValueError(f'jobs={jobs!r} must be a number of processes, 0 or more')
-        self.settings = dict(thresholds=thresholds, max_dist=max_dist, thin=thin, nms=nms)
-        self.jobs = jobs
+        self.settings: dict[str, Any] = dict(
+            thresholds=thresholds, max_dist=max_dist, thin=thin, nms=nms
+        )
+        self.jobs: int = jobs
         self._pool: ProcessPoolExecutor | None = None
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count each image, or have it counted."""
         for sample in data_samples:
             path = sample.get('img_path')

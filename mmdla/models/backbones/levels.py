@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -211,7 +212,7 @@ class LevelBackbone(BaseModule):
         return (names.index(name) + 1 if name in names else 0), after + 1
 
     @staticmethod
-    def _checkpoint_filter(state_dict: dict, prefix: str, *args) -> None:
+    def _checkpoint_filter(state_dict: dict, prefix: str, *args: Any) -> None:
         """Take over a released classifier's file; mmpretrain's classifier asks its backbone to."""
         rename_classifier(state_dict, prefix)
 
@@ -220,7 +221,7 @@ class LevelBackbone(BaseModule):
         after = range(self.out_indices[-1] + 1, self.numbers[-1] + 1)
         return (f'{self.classifier_name}.', *(f'{self.level_name.format(i)}.' for i in after))
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         dropped, own = self.dropped(), self.state_dict().keys()
         for key in [k for k in state_dict if k.startswith(prefix)]:
             name = key[len(prefix) :]

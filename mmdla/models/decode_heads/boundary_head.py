@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.utils import SampleList
@@ -51,7 +52,7 @@ class BoundaryHead(IDAUpHead):
         out_channels: int = 2,
         threshold: float = 0.5,
         loss_decode: dict | list[dict] = dict(type='mmdla.BoundaryCrossEntropyLoss'),
-        **kwargs,
+        **kwargs: Any,
     ):
         if num_classes != 2:
             raise ValueError(f'num_classes={num_classes}: must be 2, no boundary and boundary')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmengine.utils import deprecated_api_warning
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -80,7 +81,7 @@ class IDAUpHead(BaseDecodeHead):
             nonlinearity='relu',
             override=dict(name='conv_seg'),
         ),
-        **kwargs,
+        **kwargs: Any,
     ):
         if channels is None:
             channels = 32 if variant == 'single' else in_channels[0]

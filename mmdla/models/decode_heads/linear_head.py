@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -67,7 +68,7 @@ class LinearHead(BaseDecodeHead):
             nonlinearity='relu',
             override=dict(name='conv_seg'),
         ),
-        **kwargs,
+        **kwargs: Any,
     ):
         if type(in_channels) is not int:
             raise ValueError(f'in_channels={in_channels}: must be one number, of the level in in_index')

@@ -24,6 +24,7 @@ them or takes ``**kwargs``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -173,7 +174,7 @@ class SplitBottleneck(Bottleneck):
     Source: Section 4.1 (after ResNeXt); released ``dla.py``, ``BottleneckX``.
     """
 
-    def __init__(self, *args, groups: int = 32, **kwargs):
+    def __init__(self, *args: Any, groups: int = 32, **kwargs: Any):
         self.groups = groups
         super().__init__(*args, **kwargs)
 

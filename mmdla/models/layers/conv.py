@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from typing import Any
 
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from mmengine.model import Sequential
@@ -151,7 +152,7 @@ def conv_level(
     num_convs: int,
     stride: int = 1,
     dilation: int = 1,
-    **layers,
+    **layers: Any,
 ) -> Sequential:
     """A level of ``num_convs`` 3x3 convolutions, each with its normalization and activation.
 

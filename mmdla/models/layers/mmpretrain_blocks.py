@@ -7,6 +7,8 @@ what brings an input to the block's stride and width.
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmpretrain.models.backbones import convnext, repvgg, resnet, resnext
 from mmpretrain.models.utils import InvertedResidual as _InvertedResidual
 from mmpretrain.models.utils import LayerNorm2d
@@ -37,7 +39,7 @@ class _ResNetArguments(nn.Module):
         conv_cfg: dict | None = None,
         norm_cfg: dict = NORM_CFG,
         act_cfg: dict = ACT_CFG,
-        **kwargs,
+        **kwargs: Any,
     ):
         expansion = kwargs.get('expansion', 1)
         if out_channels % expansion:
@@ -81,7 +83,7 @@ class ResNetBasicBlock(_ResNetArguments, resnet.BasicBlock):
     conv2: nn.Conv2d
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, **kwargs
+        self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, **kwargs: Any
     ):
         if kwargs.get('expansion', 1) != 1:
             raise ValueError(f'expansion={kwargs["expansion"]}: must be 1 for a basic block')
@@ -107,7 +109,7 @@ class ResNetBottleneck(_ResNetArguments, resnet.Bottleneck):
         ValueError: If ``out_channels`` is no multiple of ``expansion``.
     """
 
-    def __init__(self, *args, expansion: int = 4, **kwargs):
+    def __init__(self, *args: Any, expansion: int = 4, **kwargs: Any):
         super().__init__(*args, expansion=expansion, **kwargs)
 
 
@@ -130,11 +132,11 @@ class ResNeXtBottleneck(_ResNetArguments, resnext.Bottleneck):
         self,
         in_channels: int,
         out_channels: int,
-        *args,
+        *args: Any,
         groups: int = 32,
         width_per_group: int = 4,
         expansion: int = 4,
-        **kwargs,
+        **kwargs: Any,
     ):
         if out_channels * width_per_group % 256:
             raise ValueError(
@@ -243,7 +245,7 @@ class InvertedResidual(_InvertedResidual):
         conv_cfg: dict | None = None,
         norm_cfg: dict = NORM_CFG,
         act_cfg: dict = ACT_CFG,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(
             in_channels,
@@ -288,7 +290,7 @@ class RepVGGBlock(repvgg.RepVGGBlock):
         conv_cfg: dict | None = None,
         norm_cfg: dict = NORM_CFG,
         act_cfg: dict = ACT_CFG,
-        **kwargs,
+        **kwargs: Any,
     ):
         d = first_dilation or dilation
         super().__init__(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -188,7 +189,7 @@ def node_builder(
     spec: str | dict | Callable = {},
     residual: bool = False,
     default: Callable[..., nn.Module] = AggregationNode,
-    **offers,
+    **offers: Any,
 ) -> partial:
     """Turn what a config says of a node into a callable that builds it.
 

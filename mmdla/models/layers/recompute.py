@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 import torch.utils.checkpoint
@@ -50,7 +51,7 @@ class _SecondRun:
         # Last, since it knows the operators of the first run only.
         self.stored.__enter__()
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.stored.__exit__(*error)
         for owner, buffers in zip(self.owners, self.before):
             owner._buffers.update(buffers)
@@ -108,7 +109,7 @@ def recompute(
     x: Tensor | list[Tensor],
     modules: Iterable[nn.Module] | None = None,
     selective: bool = False,
-):
+) -> Any:
     """``function(x)``, which runs again in backward instead of storing its activations.
 
     Outputs, gradients and buffers are those of ``function(x)``, to the bit: the second run leaves

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -336,15 +337,22 @@ class HDA(ReentrantTree):
         torch.Size([1, 128, 12, 16])
     """
 
-    def _second_half(self, subtree, middle, channels, extra_channels, node):
+    def _second_half(
+        self,
+        subtree: Callable[..., nn.Module],
+        middle: int,
+        channels: list[int],
+        extra_channels: Sequence[int],
+        node: Callable[..., nn.Module],
+    ) -> None:
         self.tree2 = subtree(middle, channels, extra_channels=(*extra_channels, middle))
 
-    def _join(self, x1, extra):
+    def _join(self, x1: Tensor, extra: tuple[Tensor, ...]) -> Tensor:
         if self.depth == 1:
             return super()._join(x1, extra)
         return self.tree2(x1, (*extra, x1))
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if self.depth > 1:
             for key in [k for k in state_dict if k.startswith(f'{prefix}project.')]:
                 del state_dict[key]

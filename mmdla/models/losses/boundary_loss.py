@@ -55,7 +55,7 @@ class _BoundaryLoss(nn.Module):
         cls_score: Tensor,
         label: Tensor,
         weight: Tensor | None = None,
-        avg_factor: float | None = None,
+        avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
         ignore_index: int | None = 255,
     ) -> Tensor:
@@ -66,8 +66,8 @@ class _BoundaryLoss(nn.Module):
             label (Tensor): From 0 to ``label_scale``, or ``ignore_index``, (N, H, W).
             weight (Tensor, optional): Of each pixel's loss, (N, H, W). As in mmseg it does not change
                 what a mean divides by. Default: 1.
-            avg_factor (float, optional): What a mean divides by. Default: the sum of the weights
-                :math:`w^+ t + w^- (1 - t)` of labelled pixels.
+            avg_factor (float | Tensor, optional): What a mean divides by. Default: the sum of the
+                weights :math:`w^+ t + w^- (1 - t)` of labelled pixels.
             reduction_override (str, optional): In place of ``reduction``.
             ignore_index (int, optional): Label to ignore. Default: 255.
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import SegTTAModel
 from mmseg.registry import MODELS as MMSEG_MODELS
+from mmseg.structures import SegDataSample
 from mmseg.utils import SampleList
 
 from ...registry import MODELS
@@ -41,7 +42,7 @@ class LogProbTTAModel(SegTTAModel):
         """
         return [self._merge(samples) for samples in data_samples_list]
 
-    def _merge(self, samples: SampleList):
+    def _merge(self, samples: SampleList) -> SegDataSample:
         logits = [s.seg_logits.data.float() for s in samples]
         merged = samples[0]
         if self.module.out_channels == 1:
