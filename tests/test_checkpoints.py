@@ -509,7 +509,7 @@ def test_convert_drn_segmentation_networks(arch, tmp_path):
     converted = convert_released({f'module.{k}': v for k, v in state.items()})
     assert converted.format == "authors' DRNSeg"
     init_default_scope('mmseg')
-    model = MODELS.build(Config.fromfile(ROOT / f'configs/drn_{arch}_cityscapes.py').model)
+    model = MODELS.build(Config.fromfile(ROOT / f'configs/drn/drn_{arch}_cityscapes.py').model)
     model = revert_sync_batchnorm(model)
     model.load_state_dict(converted.state_dict, strict=True)
     wanted = nn.Sequential(*DRN(arch).children()).eval()
@@ -548,7 +548,9 @@ def test_convert_tool_knows_drn(tmp_path, convert):
     done = convert(tmp_path / 'seg.pth', tmp_path / 'out.pth')
     assert done.returncode == 0, done.stderr
     assert "This was authors' DRNSeg, DRN 'd_22'" in done.stdout
-    assert 'LinearHead(in_channels=512, num_classes=19), such as configs/drn_d_22_city' in done.stdout
+    assert (
+        'LinearHead(in_channels=512, num_classes=19), such as configs/drn/drn_d_22_city' in done.stdout
+    )
     torch.save(released_drn('c_58'), tmp_path / 'classifier.pth')
     done = convert(tmp_path / 'classifier.pth', tmp_path / 'out2.pth')
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,6 @@ import datetime
 import decimal
 import fractions
 import io
-import os
 import pathlib
 import pickle
 import uuid
@@ -24,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch._weights_only_unpickler import _get_allowed_globals
 
 
 class Placeholder(dict):
@@ -140,8 +140,11 @@ def _build_dtype(dtype: np.dtype, state: tuple) -> None:
     dtype.__setstate__(wanted.__reduce__()[2])  # type: ignore[attr-defined]
 
 
+_NUMPY_SCALAR: Any = np.float64().__reduce__()[0]  # its module differs between versions
+
+
 def _scalar(dtype: np.dtype, *value: Any) -> Any:
-    return _multiarray().scalar(_own(dtype), *value)
+    return _NUMPY_SCALAR(_own(dtype), *value)
 
 
 def _empty_array(cls: Any, shape: tuple, code: Any) -> np.ndarray:
@@ -152,84 +155,50 @@ def _frombuffer(buffer: Any, dtype: np.dtype, shape: tuple, order: Any, *axes: A
     return np.frombuffer(buffer, _own(dtype)).reshape(shape, order=order)
 
 
-def _multiarray() -> Any:
-    try:
-        from numpy._core import multiarray
-    except ImportError:  # before NumPy 1.26
-        from numpy.core import multiarray as old_multiarray
-
-        return old_multiarray
-    return multiarray
-
-
 def _table() -> dict[tuple[str, str], Any]:
-    """What a pickle may name, by module and name."""
-    builtin = (set, frozenset, complex, slice, range, int, float, bool, str, list,
-               tuple, dict, object)  # fmt: skip
-    containers = (
-        collections.OrderedDict,
-        collections.defaultdict,
-        collections.Counter,
-        collections.deque,
-    )
-    times = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone)
-    others = (decimal.Decimal, fractions.Fraction, uuid.UUID, argparse.Namespace)
-    found: dict[tuple[str, str], Any] = {
-        (c.__module__, c.__name__): c for c in (*builtin, *containers, *times, *others)
-    }
-    windows = os.name == 'nt'
-    paths = dict(
-        PurePath=pathlib.PurePath,
-        PurePosixPath=pathlib.PurePosixPath,
-        PureWindowsPath=pathlib.PureWindowsPath,
-        Path=pathlib.Path,
-        PosixPath=pathlib.PurePosixPath if windows else pathlib.PosixPath,
-        WindowsPath=pathlib.WindowsPath if windows else pathlib.PureWindowsPath,
-    )
-    found |= {(m, k): v for k, v in paths.items() for m in ('pathlib', 'pathlib._local')}
-    found |= {
+    """What a pickle may name, by module and name: PyTorch's safe names, and other plain data."""
+    safe = ((*name.rpartition('.'), value) for name, value in _get_allowed_globals().items())
+    found: dict[tuple[str, str], Any] = {(module, name): value for module, _, name, value in safe}
+    # fmt: off
+    plain = (bool, complex, dict, float, frozenset, int, list, object, range, set, slice, str, tuple,
+             collections.defaultdict, collections.deque, datetime.date, datetime.datetime,
+             datetime.time, datetime.timedelta, datetime.timezone, decimal.Decimal,
+             fractions.Fraction, uuid.UUID, argparse.Namespace)
+    # fmt: on
+    found |= {(kind.__module__, kind.__name__): kind for kind in plain}
+    for module in ('pathlib', 'pathlib._local'):
+        for name in ('PurePath', 'PurePosixPath', 'PureWindowsPath', 'Path', 'PosixPath'):
+            found[module, name] = getattr(pathlib, name)
+        found[module, 'WindowsPath'] = pathlib.PureWindowsPath
+    for name, value in vars(torch).items():
+        if isinstance(value, torch.layout | torch.memory_format):
+            found['torch', name] = value
+    for name, value in vars(np).items():
+        if isinstance(value, type) and issubclass(value, np.number | np.bool_):
+            found['numpy', name] = value
+    for core in ('numpy.core', 'numpy._core'):
+        found[f'{core}.multiarray', 'scalar'] = _scalar
+        found[f'{core}.multiarray', '_reconstruct'] = _empty_array
+        found[f'{core}.numeric', '_frombuffer'] = _frombuffer
+    return found | {
         ('builtins', 'xrange'): range,  # of Python 2, and so of protocol 2
         ('builtins', 'long'): int,
         ('builtins', 'unicode'): str,
         ('builtins', 'Ellipsis'): Ellipsis,
         ('builtins', 'NotImplemented'): NotImplemented,
+        ('builtins', 'bytes'): _bytes,
+        ('builtins', 'bytearray'): _bytearray,
         ('copyreg', '_reconstructor'): _reconstructor,
         ('copyreg', '__newobj__'): _new,
         ('_codecs', 'encode'): _encode,
-        ('builtins', 'bytes'): _bytes,
-        ('builtins', 'bytearray'): _bytearray,
         ('numpy', 'dtype'): _dtype,
-        ('torch.nn.parameter', 'Parameter'): torch.nn.Parameter,
+        ('torch', 'UntypedStorage'): torch.UntypedStorage,
         ('torch._tensor', '_rebuild_from_type_v2'): _tensor_of_subclass,
         ('torch._tensor', '_rebuild_from_type'): _tensor_of_subclass,
         ('torch._utils', '_rebuild_parameter'): _parameter,
         ('torch._utils', '_rebuild_parameter_with_state'): _parameter,
-        ('torch.serialization', '_get_layout'): torch.serialization._get_layout,
         ('torch.storage', '_load_from_bytes'): _load_from_bytes,
     }
-    for name in ('tensor', 'tensor_v2', 'tensor_v3', 'qtensor', 'sparse_tensor',
-                 'sparse_csr_tensor', 'meta_tensor_no_storage', 'device_tensor_from_cpu_tensor',
-                 'device_tensor_from_numpy'):  # fmt: skip
-        function = getattr(torch._utils, f'_rebuild_{name}', None)
-        if function is not None:
-            found['torch._utils', f'_rebuild_{name}'] = function
-    for core in ('numpy.core', 'numpy._core'):
-        found[f'{core}.multiarray', 'scalar'] = _scalar
-        found[f'{core}.multiarray', '_reconstruct'] = _empty_array
-        found[f'{core}.numeric', '_frombuffer'] = _frombuffer
-    for name in ('Size', 'device', 'Tensor', 'UntypedStorage'):
-        found['torch', name] = getattr(torch, name)
-    for name in ('UntypedStorage', 'TypedStorage'):
-        found['torch.storage', name] = getattr(torch.storage, name)
-    constants = (torch.dtype, torch.layout, torch.memory_format, torch.qscheme)
-    kinds = torch._storage_classes | torch._tensor_classes
-    for name, value in vars(torch).items():
-        if isinstance(value, constants) or (isinstance(value, type) and value in kinds):
-            found['torch', name] = value
-    for name, value in vars(np).items():
-        if isinstance(value, type) and issubclass(value, np.number | np.bool_):
-            found['numpy', name] = value
-    return found
 
 
 OLD_MODULES = dict(__builtin__='builtins', copy_reg='copyreg')  # of Python 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,18 +75,23 @@ def test_validation_can_be_switched_off(train, tmp_path):
 
 def test_a_file_that_is_damaged_meanwhile_is_named(train, streets, tmp_path, monkeypatch):
     """Met while training, in another process: the decoder's reason, and the files' names."""
-    spoiled = sorted((streets / 'leftImg8bit/train').rglob('*.png'))
-    before = [path.read_bytes() for path in spoiled]
-    monkeypatch.setattr(
-        DatasetValidationHook, 'before_run', lambda *_: [p.write_bytes(b'GIF89a') for p in spoiled]
-    )
+    before: dict[Path, bytes] = {}
+
+    def damage(
+        *_,
+    ):  # the data sets have been built, and drawn if this is the first test that needs them
+        for path in (streets / 'leftImg8bit/train').rglob('*.png'):
+            before[path] = path.read_bytes()
+            path.write_bytes(b'GIF89a')
+
+    monkeypatch.setattr(DatasetValidationHook, 'before_run', damage)
     try:
         with pytest.raises(
             DatasetError, match=r"sample \d+ \(img_path='.*leftImg8bit/train/.*\.png'.*failed to load"
         ):
             train(*small_run(4))
     finally:
-        for path, content in zip(spoiled, before):
+        for path, content in before.items():
             path.write_bytes(content)
     assert saved(tmp_path) == []
 

@@ -43,7 +43,7 @@ BACKBONES = [
 @pytest.mark.parametrize('arch', ['c_26', 'd_22', 'd_54'])
 def test_golden(arch, golden):
     gold = golden(f'drn_{arch}')
-    model = build_model(Config.fromfile(ROOT / f'configs/drn_{arch}_imagenet.py'))
+    model = build_model(Config.fromfile(ROOT / f'configs/drn/drn_{arch}_imagenet.py'))
     model.load_state_dict(gold.state_dict(), strict=True)
     with torch.no_grad():
         (sample,) = with_class_maps(model.eval()).predict(gold.input())

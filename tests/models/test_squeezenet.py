@@ -75,7 +75,7 @@ def test_version_is_checked():
 @pytest.mark.parametrize('name', ['squeezenet', 'squeezenet-bypass'])
 def test_classifier_has_torchvisions_logits(name):
     pytest.importorskip('mmpretrain')
-    cfg = Config.fromfile(ROOT / f'configs/{name}_imagenet.py').model
+    cfg = Config.fromfile(ROOT / f'configs/comparators/{name}_imagenet.py').model
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(cfg)
     model.eval()  # mmpretrain's networks return nothing from it

@@ -170,7 +170,7 @@ def describe(converted: Converted, network: DLA | DRN, arch: str) -> str:
             f'DRN(arch={arch!r}) with LinearHead(in_channels={network.channels[-1]}, '
             f'num_classes={classes})'
         )
-        config = f'configs/drn_{arch}_cityscapes.py'
+        config = f'configs/drn/drn_{arch}_cityscapes.py'
         if classes == 19 and (ROOT / config).is_file():
             loads += f', such as {config}'
     elif down is not None:
