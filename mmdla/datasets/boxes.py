@@ -7,12 +7,14 @@ disk, in continuous coordinates: a box of one pixel is one wide.
 from __future__ import annotations
 
 import re
+import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from mmengine.fileio import get_file_backend, join_path, list_from_file
+from mmengine.utils import deprecated_api_warning
 from mmpretrain.datasets import CUB, ImageNet
 from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
 
@@ -22,16 +24,35 @@ from .folders import DataFolderError, dataset_help
 WNID = re.compile(r'n\d{8}')
 
 
-def _check_part(part: str | None) -> None:
-    if part not in (None, 'choose', 'report'):
-        raise ValueError(f"part={part!r} must be 'choose', 'report' or None")
+# Subsets, by their deprecated names.
+OLD_SUBSETS = dict(choose='calibration', report='evaluation')
 
 
-def _part_of(data_list: list[dict], part: str | None) -> list[dict]:
-    """Every fifth image, the others, or all."""
-    if part is None:
+def _checked_subset(subset: str | None) -> str | None:
+    """The name of a subset, or None for all images.
+
+    Raises:
+        ValueError: If there is no subset of this name.
+    """
+    if subset in OLD_SUBSETS:
+        new = OLD_SUBSETS[subset]
+        warnings.warn(
+            f'subset={subset!r} is deprecated and will be removed in the next version; use {new!r}',
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        return new
+    if subset not in (None, 'calibration', 'evaluation'):
+        raise ValueError(f"subset={subset!r} must be 'calibration', 'evaluation' or None")
+    return subset
+
+
+def _select(data_list: list[dict], subset: str | None) -> list[dict]:
+    """Every fifth image for calibration, the others for evaluation, or all."""
+    if subset is None:
         return data_list
-    return [info for i, info in enumerate(data_list) if (i % 5 == 0) == (part == 'choose')]
+    wanted = subset == 'calibration'
+    return [info for i, info in enumerate(data_list) if (i % 5 == 0) == wanted]
 
 
 @DATASETS.register_module()
@@ -53,9 +74,9 @@ class ImageNetBoxes(ImageNet):
             ``'Annotations/CLS-LOC/SPLIT'`` (``val`` without a split).
         without_boxes (str): What becomes of images without a box, more than half of the training data:
             ``'raise'`` or ``'drop'``. Default: ``'raise'``.
-        part (str, optional): The labels of the test images are not public. So that a threshold is not
-            chosen on the images that it is reported on, ``'choose'`` is every fifth image, and
-            ``'report'`` the others. Default: all.
+        subset (str, optional): ``'calibration'``, every fifth image, to choose a threshold on, or
+            ``'evaluation'``, the others, to report results on: the labels of the test images are not
+            public. Default: None, all images.
         **kwargs: Of :class:`mmpretrain.datasets.ImageNet`.
 
     Raises:
@@ -64,28 +85,28 @@ class ImageNetBoxes(ImageNet):
         ValueError: For an argument that is not one.
     """
 
+    @deprecated_api_warning(dict(part='subset'), 'ImageNetBoxes')
     def __init__(
         self,
         data_root: str = '',
         split: str = '',
         box_prefix: str | None = None,
         without_boxes: str = 'raise',
-        part: str | None = None,
+        subset: str | None = None,
         **kwargs: Any,
     ):
-        _check_part(part)
+        self.subset = _checked_subset(subset)
         if without_boxes not in ('raise', 'drop'):
             raise ValueError(f"without_boxes={without_boxes!r} must be 'raise' or 'drop'")
         if split == 'test' or not kwargs.get('with_label', True):
             raise ValueError(f'split={split!r}: the boxes are of a class, so images need labels')
         self.box_prefix = box_prefix or f'Annotations/CLS-LOC/{split or "val"}'
         self.without_boxes = without_boxes
-        self.part = part
         super().__init__(data_root=data_root, split=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Images, labels and boxes."""
-        data_list = _part_of(super().load_data_list(), self.part)
+        data_list = _select(super().load_data_list(), self.subset)
         advice = dataset_help(type(self).__name__, self.data_root)
         folder = join_path(self.data_root, self.box_prefix) if self.data_root else self.box_prefix
         backend = get_file_backend(folder, enable_singleton=True)
@@ -165,23 +186,23 @@ class CUBBoxes(CUB):
     A line is the image's number, x, y, width and height; the box reaches from x to x + width.
 
     Args:
-        part (str, optional): ``'choose'`` is every fifth image, ``'report'`` the others, so that a
-            threshold is not chosen on the images that it is reported on. Default: all.
+        subset (str, optional): ``'calibration'``, every fifth image, to choose a threshold on, or
+            ``'evaluation'``, the others, to report results on. Default: None, all images.
         **kwargs: Of :class:`mmpretrain.datasets.CUB`.
 
     Raises:
         DataFolderError: If the file is missing, an image is not in it, or a line is not as said.
-        ValueError: If ``part`` is another.
+        ValueError: If there is no such subset.
     """
 
-    def __init__(self, *args: Any, part: str | None = None, **kwargs: Any):
-        _check_part(part)
-        self.part = part
+    @deprecated_api_warning(dict(part='subset'), 'CUBBoxes')
+    def __init__(self, *args: Any, subset: str | None = None, **kwargs: Any):
+        self.subset = _checked_subset(subset)
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Images, labels and boxes."""
-        data_list = _part_of(super().load_data_list(), self.part)
+        data_list = _select(super().load_data_list(), self.subset)
         advice = dataset_help(type(self).__name__, self.data_root)
         path = self.backend.join_path(self.data_root, 'bounding_boxes.txt')
         if not self.backend.exists(path):

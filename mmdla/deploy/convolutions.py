@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .winograd import available, pays, transform_weights
+from .winograd import available, is_profitable, transform_weights
 
 
 class WinogradConv2d(nn.Module):
@@ -69,7 +69,7 @@ def replace_convolutions(module: nn.Module, run: Callable[[], object]) -> None:
     fast = {
         conv
         for conv, (batch, channels, height, width) in shapes.items()
-        if pays(channels, conv.out_channels, height, width, batch)
+        if is_profitable(channels, conv.out_channels, height, width, batch)
     }
     if not fast or not available():
         return

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from .. import __version__
-from ..utils.modes import evaluating
+from ..utils.modes import eval_mode
 
 # What a format's files end in, and what writing and checking them needs beside PyTorch.
 SUFFIXES = dict(onnx='.onnx', torch_export='.pt2')
@@ -114,7 +114,7 @@ def export(
             f'classes: {len(classes)} names; must be as many as the model tells apart, '
             f'{graph.num_classes}'
         )
-    with evaluating(model), torch.no_grad(), _new_file(file) as part, _quiet():
+    with eval_mode(model), torch.no_grad(), _new_file(file) as part, _quiet():
         program = _trace(graph, example)
         WRITERS[format](program, graph, part, graph.metadata(classes))
         del program

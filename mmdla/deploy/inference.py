@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..analysis.timing import timed
 from ..models.layers import LearnedUpsample
-from ..utils.modes import evaluating
+from ..utils.modes import eval_mode
 from .convolutions import backend, replace_convolutions
 from .upsampling import PhaseUpsample
 
@@ -309,7 +309,7 @@ def _tensors(maps: Maps) -> list[Tensor]:
 
 def _compare(model: nn.Module, quick: Optimized, example: Maps, dtype: torch.dtype) -> float:
     """Largest difference of the outputs on the example, relative to the largest output."""
-    with evaluating(model), torch.no_grad(), _no_tf32(), _no_autocast(example):
+    with eval_mode(model), torch.no_grad(), _no_tf32(), _no_autocast(example):
         wanted = _tensors(model(example))
     kinds = {type(t).__name__ for t in wanted if not isinstance(t, Tensor)}
     if kinds:

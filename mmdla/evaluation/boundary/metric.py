@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
+from mmengine.utils import deprecated_api_warning
 from mmseg.registry import METRICS as MMSEG_METRICS
 
 from ...registry import METRICS
@@ -57,7 +58,7 @@ class BoundaryMetric(BaseMetric):
         thin (bool): Thin the binary maps. Default: True.
         nms (bool): Suppress non-maxima before (:func:`mmdla.evaluation.boundary.nms.edge_nms`).
             Default: False.
-        jobs (int): Processes that count, beside this one; 0 to count in this one. Default: 0.
+        num_workers (int): Processes that count matches. Default: 0, this process counts.
         **kwargs: Of :class:`mmengine.evaluator.BaseMetric`. The default prefix is ``'boundary'``.
 
     Raises:
@@ -70,25 +71,26 @@ class BoundaryMetric(BaseMetric):
 
     default_prefix = 'boundary'
 
+    @deprecated_api_warning(dict(jobs='num_workers'), 'BoundaryMetric')
     def __init__(
         self,
         thresholds: int = 99,
         max_dist: float = 0.0075,
         thin: bool = True,
         nms: bool = False,
-        jobs: int = 0,
+        num_workers: int = 0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         threshold_values(thresholds)
         if not isinstance(max_dist, Real) or not 0 < max_dist < 1:
             raise ValueError(f'max_dist={max_dist!r} must be a share of the diagonal, from 0 to 1')
-        if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0:
-            raise ValueError(f'jobs={jobs!r} must be a number of processes, 0 or more')
+        if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+            raise ValueError(f'num_workers={num_workers!r} must be a number of processes, 0 or more')
         self.settings: dict[str, Any] = dict(
             thresholds=thresholds, max_dist=max_dist, thin=thin, nms=nms
         )
-        self.jobs: int = jobs
+        self.num_workers: int = num_workers
         self._pool: ProcessPoolExecutor | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -104,11 +106,11 @@ class BoundaryMetric(BaseMetric):
             probability = boundary_probability(sample).cpu().numpy()
             arguments = (probability, annotations, path, self.settings)
             values = map_values(probability)
-            if self.jobs:
-                self._pool = self._pool or counting_pool(self.jobs)
+            if self.num_workers:
+                self._pool = self._pool or counting_pool(self.num_workers)
                 self.results.append((path, self._pool.submit(count_image, *arguments), values))
                 # No more maps wait than the processes need, and what fails fails soon.
-                waiting = len(self.results) - WAITING * self.jobs
+                waiting = len(self.results) - WAITING * self.num_workers
                 if waiting > 0:
                     self._result(waiting - 1)
             else:
