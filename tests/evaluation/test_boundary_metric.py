@@ -128,7 +128,7 @@ def test_metric_in_processes_and_again(files):
 
 
 def test_the_old_name_of_num_workers_still_works():
-    with pytest.warns(DeprecationWarning, match='"jobs" is deprecated in `BoundaryMetric`'):
+    with pytest.warns(DeprecationWarning, match='"jobs" is deprecated in'):
         assert BoundaryMetric(jobs=2).num_workers == 2
 
 

@@ -67,8 +67,8 @@ class DLA(LevelBackbone):
         strides (Sequence[int]): Strides of levels 0-5, each 1 or 2. Small images need fewer strides
             of 2: ``(1, 1, 1, 2, 2, 2)`` turns 32x32 pixels into a 4x4 map. A stride that would exceed
             ``output_stride`` becomes dilation. Default: ``(1, 2, 2, 2, 2, 2)``.
-        output_stride (int): Largest stride of a level: 32, 16 or 8. Dilation replaces the later strides,
-            so that the network computes the same function more densely: every second (fourth) value
+        output_stride (int): Largest stride of a level: 32, 16 or 8. Dilation replaces later strides, so
+            that the network computes the same function more densely: every second (fourth) value
             equals the one at stride 32. Default: 32.
         aggregation (str | dict | Callable): How the blocks of a level are joined, Figure 2:
             ``'none'`` (a), ``'shallow'`` skips (b), ``'ida'`` (c), ``'tree'`` (d), ``'reentrant'``

@@ -39,7 +39,7 @@ def _arch(family: dict, block: str, *depths: int) -> dict:
 class DRN(LevelBackbone):
     r"""DRN: a ResNet that keeps its resolution from stride 8 on, and dilates instead.
 
-    A ResNet's last two groups halve the map. A DRN keeps its size and dilates all later kernels instead:
+    A ResNet's last two groups halve the map. A DRN keeps its size and dilates later kernels instead:
     :math:`(G *_d f)(p) = \sum_{a + d b = p} G(a) f(b)` with :math:`d = 2`, then 4. There are four
     families; each changes one thing in the one before:
 
@@ -209,7 +209,7 @@ class DRN(LevelBackbone):
 
     @classmethod
     def _settings(cls, arch: str | dict) -> dict:
-        """A copy of the table's entry, or of the dict given, complete and checked."""
+        """A checked copy of the table's entry, or of a user's dict with its defaults filled in."""
         if isinstance(arch, Mapping):
             arch = rename_keys(arch, dict(residual='degridding_residual'))
         optional = dict(stem=None, max_pooling=False, degridding_residual=True, plain=False)
@@ -233,7 +233,8 @@ class DRN(LevelBackbone):
                 )
         if len(settings['depths']) != len(settings['channels']):
             raise ValueError(
-                f'arch: depths={settings["depths"]}, channels={settings["channels"]}: must be as many'
+                f'arch: depths={settings["depths"]} and channels={settings["channels"]} must be of one '
+                'length'
             )
         if settings['stem'] is None:
             settings['stem'] = 64 if pooled else settings['channels'][0]
@@ -243,7 +244,7 @@ class DRN(LevelBackbone):
 
     @staticmethod
     def _block(spec: str | dict | Callable, layers: dict) -> partial:
-        """What builds a block, from ``arch['block']``."""
+        """A callable that builds a block, from ``arch['block']``."""
         block = layer_builder(spec, "arch['block']", RESIDUAL_BLOCKS, BLOCK_ARGUMENTS, layers)
         if getattr(block.func, 'takes_shortcut', False):
             raise ValueError(
@@ -284,7 +285,7 @@ class DRN(LevelBackbone):
         dilation: int,
         first: dict | None = None,
     ) -> Sequential:
-        """Blocks in a row, the first with the stride and with dilations of its own."""
+        """Blocks in a row; ``first`` has the arguments of dilation of the first one."""
         own = dict(dilation=dilation, first_dilation=dilation)
         rest = dict(in_channels=out_channels, out_channels=out_channels, stride=1, **own)
         blocks = [
@@ -293,7 +294,7 @@ class DRN(LevelBackbone):
         return Sequential(*blocks, *(block(**rest) for _ in range(depth - 1)))
 
     def stem(self, x: Tensor) -> Tensor:
-        """What comes before level 1: the 7x7 convolution and, in A, max pooling."""
+        """The layers before level 1: the 7x7 convolution and, in A, max pooling."""
         if self.arch['plain']:
             return self.layer0(x)
         x = self.relu(self.bn1(self.conv1(x)))
@@ -305,7 +306,7 @@ class DRN(LevelBackbone):
         return [*modules, self.maxpool] if self.arch['max_pooling'] else modules
 
     def dropped(self) -> tuple[str, ...]:
-        """How the names of parameters begin that released files have and this network does not use."""
+        """Prefixes of parameters in released files that this network does not use."""
         names = super().dropped()
         if not self.arch['max_pooling'] and not self.arch['degridding_residual']:
             names += ('layer7.0.downsample.', 'layer8.0.downsample.')

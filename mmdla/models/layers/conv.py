@@ -96,8 +96,8 @@ def conv(
 def norm(channels: int, norm_cfg: dict = NORM_CFG) -> nn.Module:
     """Normalization layer of ``channels`` channels.
 
-    The number of groups of a group norm is reduced to a divisor of the channels: the networks begin with
-    16 channels, where mmdet3d's DLANet halves its 32 groups too.
+    The number of groups of a group norm is reduced to a divisor of the channels: the networks begin
+    with 16 channels, where mmdet3d's DLANet halves its 32 groups too.
     """
     if norm_cfg['type'] == 'GN':
         norm_cfg = norm_cfg | dict(num_groups=math.gcd(norm_cfg['num_groups'], channels))
