@@ -540,7 +540,7 @@ def test_networks_compile_and_export(pair):
         (dict(arch='102', node=ChannelAttention), ValueError, 'node=.*takes no argument residual'),
         (dict(node=dict(kernel_size=2)), ValueError, 'kernel_size=2: must be odd'),
         (dict(node=dict(kernal_size=3)), ValueError, 'node=.*kernal_size is none of the arguments'),
-        (dict(node=dict(out_channels=5)), ValueError, 'node=.*out_channels follows from the network'),
+        (dict(node=dict(out_channels=5)), ValueError, 'node=.*the network sets out_channels'),
         (dict(aggregation=dict(type='hda', depth=4)), ValueError, 'aggregation=.*depth follows'),
         (dict(block=dict(type='basic', stride=2)), ValueError, r"arch\['block'\]=.*stride follows"),
         (dict(block=dict(type='basic', foo=2)), ValueError, r"arch\['block'\]=.*foo is none of"),

@@ -374,7 +374,7 @@ def test_weights_of_another_network_are_refused():
             k: v for k, v in state.items() if k != 'head.fc.bias'
         },
         r'head.fc.bias .is \(7,\), must be \(3,\)': state | {'head.fc.bias': torch.zeros(7)},
-        'neck.weight .of no use to it.': state | {'neck.weight': torch.zeros(7)},
+        'neck.weight .not in the model.': state | {'neck.weight': torch.zeros(7)},
         'none of its parameters is one of the model, ImageClassifier with DLA': dict(x=torch.zeros(1)),
     }
     for match, held in wrong.items():
