@@ -209,7 +209,7 @@ def test_dilated_backbones(output_stride):
             "out_channels=32: variant='centernet' ends with .* 8 channels",
         ),
         (dict(in_channels=[8, 16], node='Sum'), "node='Sum': must be"),
-        (dict(in_channels=[8, 16], node=nn.Conv2d), 'node=.*is built with .*, and deepest is none'),
+        (dict(in_channels=[8, 16], node=nn.Conv2d), 'node=.*must accept .* lacks deepest'),
         (dict(in_channels=[8, 16], conv_cfg=dict(type='Conv9')), "conv_cfg=.*no convolution 'Conv9'"),
     ],
 )
