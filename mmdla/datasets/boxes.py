@@ -1,7 +1,7 @@
-"""mmpretrain's data sets with their boxes, to evaluate localization.
+"""mmpretrain's data sets with boxes, to evaluate localization.
 
-A data sample's ``gt_bboxes`` (n, 4), float32, are x0, y0, x1, y1 in pixels of the picture as it is on
-disk, in continuous coordinates: a box of one pixel is one wide.
+A data sample's ``gt_bboxes`` (n, 4), float32, are x0, y0, x1, y1 in pixels of the image file, in
+continuous coordinates: a box of one pixel has width 1.
 """
 
 from __future__ import annotations
@@ -60,29 +60,29 @@ def _select(data_list: list[dict], subset: str | None) -> list[dict]:
 class ImageNetBoxes(ImageNet):
     """ImageNet with the boxes of ILSVRC's localization task, from XML files.
 
-    The file of ``CLASS/NAME.JPEG`` is ``CLASS/NAME.xml`` or, as for the validation data, ``NAME.xml``.
-    Coordinates there are indices of pixels that count from 0, the last one included (xmax is the width
-    less 1 at most), so that a box reaches to xmax + 1. Corners come in any order, and boxes are clipped
-    to the size that the file names, as some of the training data need it (where that is not the
-    image's size they are not rescaled). Objects of another class do not count; names that are no class
-    number (``Scottish_deerhound``) do.
+    The boxes of ``CLASS/NAME.JPEG`` are in ``CLASS/NAME.xml`` or, as for the validation data,
+    ``NAME.xml``. Coordinates in the file are inclusive pixel indices that count from 0 (xmax is at most
+    the width minus 1), so a box ends at xmax + 1. Corners may be in any order. Boxes are clipped to the
+    size in the file, which some training data need, but not rescaled if the image has another size.
+    Objects of other classes are left out, unless their name is not a class number
+    (``Scottish_deerhound``).
 
     Args:
         data_root (str): Root of images and boxes.
         split (str): ``'train'`` or ``'val'``. Default: ``''``, as in mmpretrain.
         box_prefix (str, optional): Folder of the boxes, below ``data_root``. Default:
             ``'Annotations/CLS-LOC/SPLIT'`` (``val`` without a split).
-        without_boxes (str): What becomes of images without a box, more than half of the training data:
-            ``'raise'`` or ``'drop'``. Default: ``'raise'``.
+        without_boxes (str): For images without a box, more than half of the training data: ``'raise'``
+            an error or ``'drop'`` them. Default: ``'raise'``.
         subset (str, optional): ``'calibration'``, every fifth image, to choose a threshold on, or
             ``'evaluation'``, the others, to report results on: the labels of the test images are not
             public. Default: None, all images.
         **kwargs: Of :class:`mmpretrain.datasets.ImageNet`.
 
     Raises:
-        DataFolderError: If the folder of boxes or the box of an image is missing, or a file is not what
-            it should be.
-        ValueError: For an argument that is not one.
+        DataFolderError: If the folder of boxes or the box of an image is missing, or a file is not
+            valid.
+        ValueError: If an argument is impossible.
     """
 
     @deprecated_api_warning(dict(part='subset'), 'ImageNetBoxes')
@@ -99,7 +99,7 @@ class ImageNetBoxes(ImageNet):
         if without_boxes not in ('raise', 'drop'):
             raise ValueError(f"without_boxes={without_boxes!r} must be 'raise' or 'drop'")
         if split == 'test' or not kwargs.get('with_label', True):
-            raise ValueError(f'split={split!r}: the boxes are of a class, so images need labels')
+            raise ValueError(f'split={split!r}: boxes belong to a class, so the images need labels')
         self.box_prefix = box_prefix or f'Annotations/CLS-LOC/{split or "val"}'
         self.without_boxes = without_boxes
         super().__init__(data_root=data_root, split=split, **kwargs)
@@ -140,12 +140,12 @@ class ImageNetBoxes(ImageNet):
 
 
 def _read_xml(text: str, folder: str) -> np.ndarray:
-    """Boxes in an ILSVRC file, (n, 4), of the class that is the image's folder if one is.
+    """Boxes in an ILSVRC file, (n, 4), of the class that names the image's folder, if it does.
 
     Raises:
-        ParseError, ValueError: If the file is not as it should be.
+        ParseError, ValueError: If the file is not valid.
     """
-    if '<!ENTITY' in text:  # which an old parser would expand without bound
+    if '<!ENTITY' in text:  # old parsers expand them without a limit
         raise ValueError('it declares entities (<!ENTITY)')
     root = ElementTree.fromstring(text)
     corners, classes = [], set()
@@ -171,7 +171,7 @@ def _read_xml(text: str, folder: str) -> np.ndarray:
 
 
 def _number(text: str) -> float:
-    """A coordinate, below 2**24: further ones are no pixels, and not what they were as float32."""
+    """A coordinate below 2**24, up to which float32 is exact."""
     value = float(text)
     if not abs(value) < 2**24:
         raise ValueError(f'{text[:50]!r} is no coordinate of a pixel')
@@ -183,7 +183,7 @@ def _number(text: str) -> float:
 class CUBBoxes(CUB):
     """CUB-200-2011 with the box of each bird, from ``bounding_boxes.txt``.
 
-    A line is the image's number, x, y, width and height; the box reaches from x to x + width.
+    Each line has the image's number, x, y, width and height; the box extends from x to x + width.
 
     Args:
         subset (str, optional): ``'calibration'``, every fifth image, to choose a threshold on, or
@@ -191,7 +191,7 @@ class CUBBoxes(CUB):
         **kwargs: Of :class:`mmpretrain.datasets.CUB`.
 
     Raises:
-        DataFolderError: If the file is missing, an image is not in it, or a line is not as said.
+        DataFolderError: If the file is missing, lacks an image, or has an invalid line.
         ValueError: If there is no such subset.
     """
 
@@ -211,7 +211,7 @@ class CUBBoxes(CUB):
         try:
             lines = list_from_file(path)
         except UnicodeDecodeError as error:
-            raise DataFolderError(f'{path} is no text ({error}). {advice}') from error
+            raise DataFolderError(f'{path} is not a text file ({error}). {advice}') from error
         for line in lines:
             try:
                 number, x, y, width, height = (_number(part) for part in line.split())

@@ -696,6 +696,6 @@ class DemoObjectsDataset(BaseDataset):
         except WRONG_JSON as error:
             raise DataFolderError(
                 f'{self.ann_file} is not as it was written ({error!r}). Remove {self.data_root} and it '
-                'is drawn anew.'
+                'is generated again.'
             ) from error
         return data
