@@ -151,7 +151,7 @@ def test_files_are_written_and_never_over_others(weights, image, tmp_path):
     assert np.abs(written - found).max() <= 0.5001 / 65535
     drawn = cv2.imread(str(tmp_path / 'overlays/00000000.jpg'))
     assert drawn.shape == image.shape
-    with pytest.raises(FileExistsError, match=r'00000000.png: is there already; choose another'):
+    with pytest.raises(FileExistsError, match=r'00000000.png exists already; choose another'):
         inferencer([image], out_dir=tmp_path)
 
 

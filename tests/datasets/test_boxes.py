@@ -361,7 +361,7 @@ def test_boxes_are_asked_for():
         BoxRandomResizedCrop(scale=4),
     ):
         name = type(transform).__name__
-        with pytest.raises(ValueError, match=f'{name} needs gt_bboxes, .*without use {name[3:]}'):
+        with pytest.raises(ValueError, match=f'{name} needs gt_bboxes, .*use {name[3:]} without'):
             transform(dict(img=np.zeros((9, 9, 3), np.uint8)))
         with pytest.raises(ValueError, match=r'gt_bboxes of shape \(4,\) must be'):
             transform(dict(img=np.zeros((9, 9, 3), np.uint8), gt_bboxes=np.zeros(4)))

@@ -542,7 +542,7 @@ def test_networks_compile_and_export(pair):
         (dict(node=dict(kernal_size=3)), ValueError, 'node=.*does not accept kernal_size'),
         (dict(node=dict(out_channels=5)), ValueError, 'node=.*the network sets out_channels'),
         (dict(aggregation=dict(type='hda', depth=4)), ValueError, 'aggregation=.*sets depth'),
-        (dict(block=dict(type='basic', stride=2)), ValueError, r"arch\['block'\]=.*stride follows"),
+        (dict(block=dict(type='basic', stride=2)), ValueError, r"arch\['block'\]=.*sets stride"),
         (dict(block=dict(type='basic', foo=2)), ValueError, r"arch\['block'\]=.*does not accept foo"),
         (dict(aggregation=dict(type='none'), link_levels=True), ValueError, 'link_levels=True'),
         (dict(aggregation='hdaa'), ValueError, r"aggregation='hdaa': must be one of .*'hda'"),
@@ -607,7 +607,7 @@ def test_bad_arguments_of_the_others_are_named():
         for number in (1, 3):
             with pytest.raises(ValueError, match=f'inputs: {number} feature maps, built for 2'):
                 kind([4, 4], 4)([torch.randn(1, 4, 3, 3)] * number)
-    with pytest.raises(ValueError, match='out_channels=1: a bottleneck'):
+    with pytest.raises(ValueError, match='out_channels=1: must be 2 or more'):
         Bottleneck(4, 1)
     with pytest.raises(ValueError, match=r'feature maps of \[4, 4\] channels, built for \[4, 8\]'):
         PooledNode([4, 8], 8)(*[torch.randn(1, 4, 3, 3)] * 2)

@@ -146,9 +146,7 @@ class BoundaryMetric(BaseMetric):
         """Compute the metrics from the counts, and warn about suspicious values."""
         counts = {path: count for path, count, _ in results}
         if len(counts) < len(results):
-            raise ValueError(
-                f'{len(results)} results for {len(counts)} images: some occur twice'
-            )
+            raise ValueError(f'{len(results)} results for {len(counts)} images: some occur twice')
         if self.settings['thresholds'] != 99:
             number = self.settings['thresholds']
             print_log(f'Boundaries at {number} thresholds; the benchmark has 99.', 'current')
