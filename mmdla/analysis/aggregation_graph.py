@@ -247,7 +247,7 @@ def draw(graph: nx.DiGraph, path: str | os.PathLike, title: str = '') -> None:
     legend += [Line2D([], [], color=c, label=label) for c, label in COLOURS.values()]
     axes.legend(handles=legend, loc='upper left', fontsize=7, frameon=False, ncols=len(legend))
     axes.set_ylim(-1.6, max(ys) + 1.6)
-    # Without the date, so that drawing it again gives the same file.
+    # Without the date, so that the file is reproducible.
     metadata = {'Date': None} if Path(path).suffix == '.svg' else None
     with rc_context({'svg.hashsalt': 'mmdla'}):
         figure.savefig(path, dpi=200, metadata=metadata)

@@ -195,7 +195,7 @@ class BoundaryInferencer(SegInferencer):
 
 
 def _kind(step: dict) -> str:
-    """The name of a transform's class, which a config may give as a name or as the class."""
+    """The name of a transform's class; a config has the name or the class itself."""
     kind = step['type']
     return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
 
@@ -263,9 +263,9 @@ def name_images(inputs: Image | list[Image]) -> dict[str, Path | np.ndarray]:
 
 def _distinct(name: str, paths: list[Path]) -> list[str]:
     """Unique names of files with the same name: by their folders, or else by suffix."""
-    whole = [Path(os.path.abspath(path)) for path in paths]
-    above = os.path.commonpath([path.parent for path in whole])
-    below = [path.relative_to(above) for path in whole]
+    absolute = [Path(os.path.abspath(path)) for path in paths]
+    above = os.path.commonpath([path.parent for path in absolute])
+    below = [path.relative_to(above) for path in absolute]
     by_folder = [path.with_suffix('').as_posix() for path in below]
     by_suffix = [name + path.suffix for path in paths]
     for names in (by_folder, by_suffix) if len(paths) > 1 else (by_suffix,):

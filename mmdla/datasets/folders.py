@@ -93,7 +93,7 @@ def new_folder(root: str | os.PathLike) -> Iterator[Path]:
 
     def check() -> None:
         if is_nonempty(root):
-            raise DataFolderError(f'{root} is there already: move it away, or name another folder')
+            raise DataFolderError(f'{root} exists already: move it away, or choose another folder')
 
     check()
     root.parent.mkdir(parents=True, exist_ok=True)

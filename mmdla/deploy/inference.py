@@ -145,7 +145,7 @@ def _check(
     kinds = {p.dtype for p in model.parameters()} - {torch.float32}
     if kinds:
         raise OptimizeError(
-            f'model: has parameters of {", ".join(map(str, kinds))}; give the float32 one and dtype=...'
+            f'model: has parameters of {", ".join(map(str, kinds))}; pass the float32 one and dtype'
         )
     if labels_only and adapter is not OptimizedSegmentor:
         raise OptimizeError(
@@ -161,7 +161,7 @@ def _adapter(model: nn.Module) -> type[Optimized]:
     if isinstance(model, Optimized):
         raise OptimizeError(f'model: {name} is optimized already')
     if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-        raise OptimizeError(f'model: {name} wraps a network; give model.module')
+        raise OptimizeError(f'model: {name} wraps a network; pass model.module')
     if 'mmseg' in sys.modules:
         from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
 
@@ -524,8 +524,8 @@ class OptimizedSegmentor(_Reclassed):
 
         size = tuple(inputs.shape[2:])
         samples = data_samples or [SegDataSample() for _ in inputs]
-        whole = self.test_cfg.get('mode', 'whole') == 'whole'
-        if whole and all(_as_it_is(sample.metainfo, size) for sample in samples):
+        full_images = self.test_cfg.get('mode', 'whole') == 'whole'
+        if full_images and all(_is_unchanged(sample.metainfo, size) for sample in samples):
             labels = self.label_maps(inputs)
             for sample, label in zip(samples, labels):
                 sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
@@ -537,7 +537,7 @@ class OptimizedSegmentor(_Reclassed):
         return samples
 
 
-def _as_it_is(meta: dict, size: tuple[int, ...]) -> bool:
+def _is_unchanged(meta: dict, size: tuple[int, ...]) -> bool:
     """Whether an image was neither padded, flipped nor resized, so that its labels need no change."""
     if not meta:
         return True

@@ -400,7 +400,7 @@ def test_what_cannot_be_is_refused():
         (dict(dtype=torch.int8), OptimizeError, 'dtype=torch.int8: must be one of'),
         (dict(dtype=torch.float16), OptimizeError, 'dtype=torch.float16: a CPU'),
         (dict(labels_only=True), OptimizeError, 'labels_only=True: DLA predicts no label maps'),
-        (dict(model=nn.DataParallel(backbone)), OptimizeError, 'give model.module'),
+        (dict(model=nn.DataParallel(backbone)), OptimizeError, 'pass model.module'),
         (dict(model=copy.deepcopy(backbone).bfloat16()), OptimizeError, 'parameters of torch.bfloat16'),
         (dict(model=random_norms(NormFirst())), OptimizeError, 'does not follow the convolution'),
     ]:

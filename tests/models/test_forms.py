@@ -537,7 +537,11 @@ def test_networks_compile_and_export(pair):
             TypeError,
             r"arch\['channels'\]=8",
         ),
-        (dict(arch='102', node=ChannelAttention), ValueError, 'node=.*takes no argument residual'),
+        (
+            dict(arch='102', node=ChannelAttention),
+            ValueError,
+            'node=.*must accept the argument residual',
+        ),
         (dict(node=dict(kernel_size=2)), ValueError, 'kernel_size=2: must be odd'),
         (dict(node=dict(kernal_size=3)), ValueError, 'node=.*does not accept kernal_size'),
         (dict(node=dict(out_channels=5)), ValueError, 'node=.*the network sets out_channels'),
@@ -577,7 +581,7 @@ def test_bad_arguments_of_the_backbone_are_named(kwargs, error, message):
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
-        (dict(depth=0), 'depth=0: must be a whole number, 1 or more'),
+        (dict(depth=0), 'depth=0: must be an integer, 1 or more'),
         (dict(depth=1.5), 'depth=1.5'),
         (dict(stride=3), 'stride=3: a stage has stride 1 or 2'),
         (dict(out_channels=[4, 4, 4]), r'out_channels=\[4, 4, 4\]: must be .* or 2 of them'),

@@ -93,7 +93,7 @@ def test_bsds_overwrites_nothing(folder, run_tool, tmp_path):
     (root / 'thesis.txt').write_text('precious')
     status, text = run_tool(BSDS, folder, root)
     assert status != 0
-    assert f'bsds500: {root} is there already: move it away' in text
+    assert f'bsds500: {root} exists already: move it away' in text
     assert [p.name for p in root.iterdir()] == ['thesis.txt']
 
 

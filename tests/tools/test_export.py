@@ -338,7 +338,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_left(tmp_path):
     wrong(ExportError, "model's own scores of 1x3x8x8 images are not finite", model, images, file)
     assert not list(tmp_path.iterdir())
     file.write_text('mine')
-    wrong(FileExistsError, 'is there already: move it away', model, images, file)
+    wrong(FileExistsError, 'exists already: move it away', model, images, file)
     assert file.read_text() == 'mine'
     with pytest.raises(FileNotFoundError, match='no such file'):
         load(tmp_path / 'none.onnx')

@@ -163,7 +163,7 @@ class DLA(LevelBackbone):
         act_cfg: dict = dict(type='ReLU'),
         init_cfg: dict | list[dict] | None = None,
     ):
-        if isinstance(arch, int):  # what `--cfg-options model.backbone.arch=34` gives
+        if isinstance(arch, int):  # from `--cfg-options model.backbone.arch=34`
             arch = str(arch)
         settings = self._settings(arch)
         find_conv(conv_cfg)

@@ -218,7 +218,7 @@ def node_builder(
     build = layer_builder(spec, 'node', needs=needs, offers=offers)
     if residual and 'residual' not in build.keywords:
         raise ValueError(
-            f'node={spec!r}: takes no argument residual, and the architecture has residual nodes; give '
-            'arch as a dict with residual=False, or a node that takes it'
+            f'node={spec!r}: must accept the argument residual, since the architecture has residual '
+            'nodes; otherwise give arch as a dict with residual_nodes=False'
         )
     return build

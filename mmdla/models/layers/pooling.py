@@ -61,7 +61,7 @@ class CeilMaxPool2d(nn.MaxPool2d):
 
 
 def pooling(stride: int, dilation: int = 1, first_dilation: int | None = None) -> nn.Module:
-    """Build the pooling that gives a block's input the size and density of its output.
+    """Build the pooling that brings a block's input to the size and density of its output.
 
     Args:
         stride (int): Stride of the block.

@@ -29,7 +29,7 @@ def block_channels(depth: int, out_channels: int | Sequence[int], stride: int) -
         ValueError: If one of the arguments is impossible.
     """
     if not isinstance(depth, int) or depth < 1:
-        raise ValueError(f'depth={depth!r}: must be a whole number, 1 or more')
+        raise ValueError(f'depth={depth!r}: must be an integer, 1 or more')
     if stride not in (1, 2):
         raise ValueError(f'stride={stride}: a stage has stride 1 or 2')
     blocks = 2**depth
@@ -39,7 +39,7 @@ def block_channels(depth: int, out_channels: int | Sequence[int], stride: int) -
         channels = list(as_tuple('out_channels', out_channels))
     if len(channels) != blocks or not all(isinstance(c, int) and c > 0 for c in channels):
         raise ValueError(
-            f'out_channels={out_channels}: must be a positive whole number, or {blocks} of them, one '
+            f'out_channels={out_channels}: must be a positive integer, or {blocks} of them, one '
             f'for each block of depth={depth}'
         )
     return channels
