@@ -407,7 +407,7 @@ def test_the_tool_exports_and_says_how_well(written, run_tool):
     model = build(TINY)
     assert largest_difference(run, model, normalize=True) <= 1e-4
     status, text = run_tool('deployment/export.py', config, checkpoint, '--out', out)
-    assert 'is there already' in text
+    assert 'exists already' in text
     assert status
 
 
