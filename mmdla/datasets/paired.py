@@ -44,7 +44,7 @@ class PairedFilesMixin:
     def find_pairs(self) -> list[tuple[str, str | None]]:
         """Paths of images and label maps, in order of name or of the list; files may be missing."""
         parts = [
-            _Part(*folders, self.img_suffix, self.seg_map_suffix, self.backend_args)
+            _FolderPair(*folders, self.img_suffix, self.seg_map_suffix, self.backend_args)
             for folders in self.folders()
         ]
         if self.ann_file:
@@ -55,8 +55,8 @@ class PairedFilesMixin:
             return [next((p for p in parts if s in p.images), parts[0]).pair(s) for s in stems]
         for part in parts:
             if not part.images:
-                raise DataFolderError(f'The folder of images {part.what_is_wrong()}. {self.help()}')
-            part.warn_of_others()
+                raise DataFolderError(f'The folder of images {part.why_empty()}. {self.help()}')
+            part.warn_about_ignored()
         return [
             part.pair(stem)
             for part in parts
@@ -94,7 +94,7 @@ class PairedFilesMixin:
         return [path for path in paths if not fileio.exists(path, backend_args=self.backend_args)]
 
 
-class _Part:
+class _FolderPair:
     """A folder of images and one of label maps or None, with the files in them by stem."""
 
     def __init__(
@@ -145,12 +145,13 @@ class _Part:
             return image, None
         return image, os.path.join(self.label_dir, self.labels.get(stem, stem + self.label_suffix[0]))
 
-    def what_is_wrong(self) -> str:
+    def why_empty(self) -> str:
+        """Why there is no image, for a message."""
         if not fileio.isdir(self.img_dir, backend_args=self.backend_args):
             return f'is missing: {self.img_dir}'
         return f'holds none that ends in {" or ".join(self.img_suffix)}: {self.img_dir}'
 
-    def warn_of_others(self) -> None:
+    def warn_about_ignored(self) -> None:
         """Warn about ignored files: further images of the same stem, and labels without an image."""
         if self.others and self.img_dir != self.label_dir:
             warnings.warn(

@@ -52,7 +52,7 @@ def build_dataset(cfg: dict) -> Dataset:
         raise
     except (OSError, ValueError, AssertionError) as error:
         name = _name(cfg)
-        reason = _lists_nothing(cfg) or f'{type(error).__name__}: {error}'.rstrip('.')
+        reason = _why_empty(cfg) or f'{type(error).__name__}: {error}'.rstrip('.')
         raise DatasetError(
             f'{name} cannot be built: {reason}{_advice(name, cfg.get("data_root"))}'
         ) from error
@@ -68,7 +68,7 @@ def _name(cfg: dict) -> str:
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
-def _lists_nothing(cfg: dict) -> str:
+def _why_empty(cfg: dict) -> str:
     """The arguments with which a data set found no sample; '' for any other data set.
 
     The error that mmengine's data sets raise for an empty list does not mention it.
@@ -155,7 +155,7 @@ class Outputs:
         known = (labels >= 0) & (labels < self.num_classes)
         if self.ignore_index is not None:
             known |= labels == self.ignore_index
-        refused = '' if known.all() else self._losses_say(labels)
+        refused = '' if known.all() else self._loss_error(labels)
         if refused is None or known.all():
             return
         wrong = torch.unique(labels[~known]).tolist()
@@ -166,7 +166,7 @@ class Outputs:
             f'{self.num_classes - 1}{ignored}{refused}'
         )
 
-    def _losses_say(self, labels: Tensor) -> str | None:
+    def _loss_error(self, labels: Tensor) -> str | None:
         """Why the head's losses do not accept some labels, for a message; None if they do."""
         if self.loss is None:
             return ''

@@ -217,7 +217,7 @@ class Graph(nn.Module):
             return dict(labels='argmax(logits, axis=1)')
         return dict(labels='sigmoid(logits) > threshold', threshold=self.model.decode_head.threshold)
 
-    def respond(self, images: Tensor) -> dict[str, Tensor]:
+    def raw_outputs(self, images: Tensor) -> dict[str, Tensor]:
         """The outputs before softmax or sigmoid."""
         if self.normalize and self.mean is not None and self.std is not None:
             images = (images - self.mean) / self.std
@@ -242,8 +242,8 @@ class Graph(nn.Module):
         return model.encode_decode(images, [dict(img_shape=size)])
 
     @staticmethod
-    def finish(responses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs, from those of :meth:`respond`."""
+    def activate(responses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Apply softmax or sigmoid to the outputs of :meth:`raw_outputs`."""
         found = dict(responses)
         if 'scores' in found:
             found['scores'] = found['scores'].softmax(1)
@@ -254,7 +254,7 @@ class Graph(nn.Module):
         return found
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.finish(self.respond(images))
+        return self.activate(self.raw_outputs(images))
 
 
 def task_of(model: nn.Module) -> str:
@@ -426,8 +426,8 @@ def _check(graph: Graph, example: Tensor, run: Run, tolerance: float, file: Path
     largest = 0.0
     for images in (example, other):
         found, size = run(images), 'x'.join(map(str, images.shape))
-        responses = graph.respond(images)
-        for name, wanted in graph.finish(responses).items():
+        responses = graph.raw_outputs(images)
+        for name, wanted in graph.activate(responses).items():
             value = found[name].to(wanted.device)
             if value.shape != wanted.shape:
                 raise ExportError(

@@ -496,8 +496,8 @@ def test_configs_through_the_tool(name, format, tmp_path, run_tool):
         images = torch.randn(2, 3, *size)
         found = run(images)
         with torch.no_grad():
-            responses = graph.respond(images)
-            wanted = graph.finish(responses)
+            responses = graph.raw_outputs(images)
+            wanted = graph.activate(responses)
         for key, value in wanted.items():
             scale = max(value.abs().max(), responses[key].abs().max())
             assert (found[key] - value).abs().max() <= 1e-4 * scale

@@ -245,17 +245,17 @@ def move_lines(
     thin = ignored & (areas == 0)
     if thin.any():
         # together with the positive pixels, so that lines of both stay connected
-        moved[_drawn(thin | (positive > 0), matrix, size)] = IGNORED
+        moved[_draw_lines(thin | (positive > 0), matrix, size)] = IGNORED
     for value in values[(values > 0) & (values <= 100)]:
-        moved[_drawn(positive >= value, matrix, size)] = value
+        moved[_draw_lines(positive >= value, matrix, size)] = value
     return moved
 
 
-def _drawn(marked: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _draw_lines(marked: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Map marked pixels and the lines between them, and draw them: booleans of shape ``size``."""
     linear, shift = matrix[:, :2], matrix[:, 2] + 0.5  # rounds halves up everywhere
     points = [np.argwhere(marked)[:, ::-1] @ linear.T + shift]
-    for starts, step in _joints(marked):
+    for starts, step in _neighbour_pairs(marked):
         along = linear @ step
         # No step is longer than a pixel on either axis, so that there are no gaps.
         parts = int(np.ceil(np.abs(along).max() - 1e-6))
@@ -269,7 +269,7 @@ def _drawn(marked: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.
     return drawn[1:-1, 1:-1]
 
 
-def _joints(marked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _neighbour_pairs(marked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of neighbours to join: the positions (n, 2) of the first, in x and y, and the step to the
     other.
 
