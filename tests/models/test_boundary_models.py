@@ -292,7 +292,7 @@ def test_head_learns_and_predicts(out_channels, scale, recwarn):
     [
         (dict(num_classes=19), 'num_classes=19: must be 2'),
         (dict(out_channels=3), 'out_channels=3: must be 2, or 1'),
-        (dict(threshold=0.3), 'threshold=0.3: with out_channels=2'),
+        (dict(threshold=0.3), 'threshold=0.3: must be 0.5 with out_channels=2'),
     ],
 )
 def test_head_names_bad_arguments(kwargs, message):

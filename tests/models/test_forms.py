@@ -619,7 +619,7 @@ def test_bad_arguments_of_the_others_are_named():
         AggregatedStages(3, [4])
     with pytest.raises(TypeError, match="'layer1'; each must be a module or its config"):
         AggregatedStages(['layer1', 'layer2'], [4, 4])
-    with pytest.raises(ValueError, match=r'out_channels=48: .*multiples of 32'):
+    with pytest.raises(ValueError, match=r'out_channels=48: .*multiple of 32'):
         SplitBottleneck(32, 48)
     with pytest.raises(ValueError, match=r'out_channels=2: .*multiples of 64'):
         Res2NetBlock(2, 2)
