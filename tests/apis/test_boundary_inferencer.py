@@ -84,7 +84,7 @@ def test_weights_of_another_network(weights, name):
 def test_arrays_that_the_network_does_not_take(weights, array):
     inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
     with pytest.raises(
-        ValueError, match=r'image of shape \(.* and type uint8: the network does not take'
+        ValueError, match=r'image of shape \(.* and type uint8: the network does not accept'
     ):
         inferencer(array)
 
