@@ -1,8 +1,8 @@
 """Deep Layer Aggregation and Dilated Residual Networks for OpenMMLab.
 
-Importing this package makes its classes known to the registries: ``type='DLA'`` works in the configs
-of mmseg, mmpretrain and mmdet. ``type='mmdla.DLA'`` works without. :func:`register_all_modules` also
-enters the networks into mmpretrain's ``get_model`` and ``list_models``.
+Importing this package registers its classes, so that ``type='DLA'`` works in the configs of mmseg,
+mmpretrain and mmdet; ``type='mmdla.DLA'`` works without the import. :func:`register_all_modules` also
+adds the networks to mmpretrain's ``get_model`` and ``list_models``.
 """
 
 from importlib.util import find_spec

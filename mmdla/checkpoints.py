@@ -1,7 +1,7 @@
-"""Checkpoint formats: find a network in a file, name its entries as this project does, load them.
+"""Checkpoint formats: finds a network in a file, renames its entries and loads them.
 
-Knows names of entries and no network. What a file has around a network, containers and prefixes such
-as ``model.``, ``module.`` or ``backbone.base.``, is found by looking for the network's own names.
+This module knows names of entries, not modules. A network may be nested in containers or have a prefix
+such as ``model.``, ``module.`` or ``backbone.base.``: it is found by the names of its own entries.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BACKBONE = 'backbone'  # after the network's name: no classifier, or another mod
 # Heads of CenterNet, and what mmdet's CenterNetHead calls them.
 CENTERNET_HEADS = dict(hm='heatmap_head', wh='wh_head', reg='offset_head')
 
-# What each network's entries are known by. The layers of a sequence have numbers for names.
+# Entries by which each network is recognized. The layers of a sequence are named by numbers.
 MARKS = (
     ('DLA', ('base_layer.0.weight',)),
     ('DRN', ('layer0.0.weight', 'layer8.0.weight')),
@@ -47,7 +47,7 @@ LAYERS = dict(DLA=r'(base_layer|level\d)\.', DRN=r'(conv1|bn1|layer\d)\.')
 CLASSIFIER = {'fc.weight', 'fc.bias'}
 
 # Why entries are left out.
-UNUSED = 'computed and thrown away by the released code'
+UNUSED = 'computed by the released code, but not used'
 FIXED = 'fixed bilinear upsampling, which needs no weights here'
 OLD_CLASSIFIER = 'the classifier of the pretrained backbone'
 NOT_BUILT = 'classifier or levels that this network does not build'
@@ -58,20 +58,20 @@ NO_COUNTERPART = 'no counterpart here'
 
 
 class IncompleteError(CheckpointError):
-    """A checkpoint has a part of a network only; the message says what it lacks."""
+    """A checkpoint has only a part of a network; the message says what is missing."""
 
 
 @dataclass
 class LoadReport:
-    """What became of every tensor in a file.
+    """Says for every tensor in a file whether it was loaded, and if not, why.
 
     Attributes:
         source (str): The file.
-        prefix (str): What stands before the names of the network that was taken.
-        loaded (list[str]): Entries taken under their own names.
-        converted (list[str]): Entries taken under other names.
-        left_out (dict[str, list[str]]): The others, by the reason.
-        missing (list[str]): What the network has and the file has not, or of another shape.
+        prefix (str): Prefix of the network's names in the file.
+        loaded (list[str]): Entries that were loaded under their own names.
+        converted (list[str]): Entries that were loaded under other names.
+        left_out (dict[str, list[str]]): The other entries, by reason.
+        missing (list[str]): Parameters of the network that the file lacks or has in another shape.
     """
 
     source: str
@@ -91,11 +91,11 @@ class LoadReport:
         return len(self.loaded) + len(self.converted) + sum(map(len, self.left_out.values()))
 
     def modules(self, keys: Iterable[str]) -> dict[str, int]:
-        """How many of some entries each module has, the modules seen from the network."""
+        """Number of the given entries in each module of the network."""
         return Counter(_module_of(key, self.prefix) for key in keys)
 
     def summary(self) -> str:
-        """The counts in a line, and a line for each reason to leave entries out."""
+        """One line with the counts, and one line for each reason to leave entries out."""
         counts = [f'{len(self.loaded)} loaded'] if self.loaded else []
         counts += [f'{len(self.converted)} converted'] if self.converted else []
         counts.append(f'{self.total - len(self.loaded) - len(self.converted)} left out')
@@ -117,7 +117,7 @@ def _listed(names: Iterable[str], most: int = 12) -> str:
 
 
 def _module_of(key: str, prefix: str) -> str:
-    """The module of an entry: the first part of its name that the network's prefix does not have."""
+    """The module of an entry: the first part of its name after the network's prefix."""
     if key.startswith(prefix):
         within = re.search(r'(^|\W)base\.$', prefix) is not None
         return f'{"base." if within else ""}{key[len(prefix) :].split(".")[0]}'
@@ -126,10 +126,10 @@ def _module_of(key: str, prefix: str) -> str:
 
 
 def entries_of(content: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors in nested mappings and lists, by their paths, each path's parts joined by dots.
+    """Collect the tensors in nested mappings and lists by their paths, with dots between the parts.
 
     Returns:
-        tuple: The tensors; and for each the path of the mapping that holds it.
+        tuple: The tensors, and for each the path of the mapping that contains it.
     """
     tensors: dict[str, Tensor] = {}
     roots: dict[str, str] = {}
@@ -154,15 +154,15 @@ class Converted:
     """A released checkpoint in this project's names.
 
     Attributes:
-        format (str): What the file was.
+        format (str): Format of the file.
         state_dict (dict[str, Tensor]): Backbone under ``backbone.``, the rest under the name that
             the model of mmpretrain, mmseg or mmdet gives it; a backbone alone without any prefix.
         network (dict[str, Tensor]): The backbone's part, without prefix.
-        backbone (str): Whose parameters ``network`` is: ``'DLA'`` or ``'DRN'``.
+        backbone (str): ``'DLA'`` or ``'DRN'``, the network that ``network`` belongs to.
         names (dict[str, str]): For each name in ``state_dict`` that of the entry in the file.
-        report (LoadReport): What became of every entry.
-        left_out (tuple[str, ...]): Modules that have no counterpart here; what the released code
-            itself does not use is not among them.
+        report (LoadReport): Says for every entry whether it was converted.
+        left_out (tuple[str, ...]): Modules that have no counterpart here, except those that the
+            released code does not use either.
         down_ratio (int | None): Output stride of a segmentation network or a detector.
         num_classes (int | None): Classes of its classifier.
     """
@@ -179,17 +179,17 @@ class Converted:
 
 
 def convert_released(checkpoint: Mapping, source: str = 'checkpoint') -> Converted:
-    """Find a released network in a checkpoint by its names and rename it for this project.
+    """Find a released network in a checkpoint by its names, and rename its entries for this project.
 
     Args:
-        checkpoint (Mapping): What the file holds, see :func:`read_checkpoint`, or a state dict.
+        checkpoint (Mapping): Content of the file, see :func:`read_checkpoint`, or a state dict.
         source (str): Its name, for messages.
 
     Returns:
-        Converted: The result; the input is left as it is.
+        Converted: The result; the input does not change.
 
     Raises:
-        CheckpointError: If it is none of the formats.
+        CheckpointError: If it has none of the known formats.
     """
     tensors, roots = entries_of(checkpoint)
     found = _recognise(tensors, roots, source)
@@ -216,9 +216,9 @@ def _recognise(tensors: dict[str, Tensor], roots: dict[str, str], source: str) -
 def _convert(
     tensors: dict[str, Tensor], roots: dict[str, str], kind: str, prefix: str, root: str, source: str
 ) -> Converted:
-    """Rename the network below a prefix, and what belongs to it.
+    """Rename the entries of the network below a prefix and of its decoder or head.
 
-    The released segmentation networks and the detectors made of them hold the backbone as ``base``.
+    The released segmentation networks and detectors based on them call the backbone ``base``.
     """
     within = re.search(r'(^|\.)base\.$', prefix) is not None
     outer = prefix.removesuffix('base.') if within else prefix
@@ -237,7 +237,7 @@ def _convert(
     report = LoadReport(source, prefix)
     report.leave_out((layers[name] for name in sorted(dead)), UNUSED)
 
-    # Another model's backbone has weights beside it.
+    # If there are weights beside it, the network is the backbone of another model.
     weights = (k for k, r in roots.items() if r == root and k.endswith(('.weight', '.bias')))
     alone = all(k.startswith(prefix) or (within and k[len(outer) :] in CLASSIFIER) for k in weights)
     fc = beside if within and beside.keys() >= CLASSIFIER else under
@@ -296,15 +296,15 @@ def _convert(
 
 
 def _value(name: str, value: Tensor) -> Tensor:
-    """Most files have a 1x1 convolution as classifier, mmpretrain a linear layer."""
+    """Most files have a 1x1 convolution as classifier; mmpretrain has a linear layer."""
     return value.flatten(1) if name.endswith('head.fc.weight') and value.ndim > 1 else value
 
 
 def _dead(names: Iterable[str], backbone: str) -> set[str]:
-    """Entries of layers that the released networks compute and throw away.
+    """Entries of layers whose outputs the released networks do not use.
 
-    Those are the projections of trees that hold trees, and the shortcuts of DRN-C-58's last levels,
-    which adds none there.
+    These are the projections of trees that contain trees, and the shortcuts of DRN-C-58's last levels,
+    which are not added.
     """
     if backbone == 'DRN':
         return {name for name in names if re.match(r'layer[78]\.0\.downsample\.', name)}
@@ -336,12 +336,12 @@ def _sequence_layers(under: Mapping[str, str], source: str) -> dict[str, str]:
 
 
 def _down_ratio(names: Iterable[str]) -> int:
-    """Output stride, which the number of nested aggregations tells."""
+    """Output stride, from the number of nested aggregations."""
     return 2 ** (5 - len({k.split('.')[1] for k in names if k.startswith('dla_up.')}))
 
 
 def _has_our_neck(names: Iterable[str]) -> bool:
-    """Whether convolutions have biases and batch norm follows; SMOKE's and others have other layers."""
+    """Whether its convolutions have biases and batch norm; SMOKE's and others have other layers."""
     ends = ('.conv.bias', '.running_mean')
     ups = [name for name in names if name.startswith(('dla_up.', 'ida_up.'))]
     return all(any(name.endswith(end) for name in ups) for end in ends)
@@ -363,7 +363,7 @@ def _centernet_name(key: str, source: str) -> str:
 
 
 def _centernet_heads(beside: Mapping[str, Tensor]) -> dict[str, str]:
-    """Heads of heatmap, size and offset in mmdet's names; none unless they are CenterNetHead's."""
+    """Names in mmdet of the heads of heatmap, size and offset; empty unless they fit CenterNetHead."""
     heads: dict[str, str] = {}
     for name, ours in CENTERNET_HEADS.items():
         found = {k[len(name) + 1 :]: k for k in beside if k.startswith(f'{name}.')}
@@ -377,13 +377,13 @@ def _centernet_heads(beside: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def rename_classifier(state_dict: dict[str, Tensor], prefix: str = '') -> None:
-    """Rename, in place, what a released classifier's file holds as mmpretrain's classifier calls it.
+    """Rename, in place, the entries of a released classifier to those of mmpretrain's classifier.
 
-    Any other state dict is left as it is.
+    Any other state dict does not change.
 
     Args:
         state_dict (dict[str, Tensor]): Changed in place.
-        prefix (str): Under which name the classifier stands. Default: ``''``.
+        prefix (str): Prefix of the classifier's names. Default: ``''``.
     """
     state = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
     # Below `backbone.` stand the parameters of mmpretrain's own classifier.
@@ -412,7 +412,7 @@ def split_pretrained(init_cfg: dict | list[dict] | None) -> tuple[dict | None, l
     entries = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or ())
     ours = [e for e in entries if _is_pretrained(e)]
     if len(ours) > 1:
-        raise ValueError(f'init_cfg has {len(ours)} Pretrained entries: give one')
+        raise ValueError(f'init_cfg has {len(ours)} Pretrained entries; give one')
     others = [e for e in entries if not _is_pretrained(e)]
     return ({k: v for k, v in ours[0].items() if k != 'type'} if ours else None), others or None
 
@@ -430,21 +430,21 @@ def _fit(
     unused: tuple[str, ...] = (),
     strict: bool = True,
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    """The entries of a checkpoint that are a network's, under its names.
+    """Select the entries of a checkpoint that belong to a network, under the network's names.
 
-    Of all places in the file, as it is and converted, that with the most of its names is taken.
+    Among all prefixes in the file, before and after conversion, the one with the most names is taken.
 
     Args:
         own (Mapping[str, Tensor]): The network's state dict.
-        content (Mapping): What the file holds.
+        content (Mapping): Content of the file.
         source (str): Its name, for messages.
-        network (str): What the network is, for messages.
-        prefix (str, optional): What stands before the names. Default: found out.
-        unused (tuple[str, ...]): How names begin that released networks have and this one has not.
+        network (str): Description of the network, for messages.
+        prefix (str, optional): Prefix of the names. Default: None, the file is searched.
+        unused (tuple[str, ...]): Prefixes of names of released networks that this one does not have.
         strict (bool): Whether the network must be complete.
 
     Raises:
-        CheckpointError: If not one name, or with ``strict`` not all of them, are found.
+        CheckpointError: If no name is found or, with ``strict``, not all are.
     """
     tensors, roots = entries_of(content)
     views = [{key: key for key in tensors}]
@@ -522,7 +522,7 @@ def _fit(
 
 
 def _is_below(place: str, prefix: str | None, root: str) -> bool:
-    """Whether a place in a file is the one that a prefix means."""
+    """Whether a place in a file matches a prefix."""
     if prefix is None:
         return True
     return place.removeprefix(root) == (f'{prefix.rstrip(".")}.' if prefix else '')
@@ -542,25 +542,26 @@ def load_pretrained(
     map_location: str | None = None,
     strict: bool = True,
 ) -> LoadReport:
-    """Load published or own weights into a backbone, and log what became of each entry of the file.
+    """Load published weights or your own into a backbone, and log how each entry was used.
 
     Args:
         module (nn.Module): The backbone.
-        checkpoint (str): Path or address; what begins with neither ``http(s)://`` nor ``file://`` but
-            another scheme, such as ``torchvision://resnet50``, mmengine reads.
-        prefix (str, optional): Under which name its parameters stand in the file. Default: found out.
+        checkpoint (str): Path or address. mmengine reads schemes other than ``http(s)://`` and
+            ``file://``, such as ``torchvision://resnet50``.
+        prefix (str, optional): Prefix of its parameters in the file. Default: None, the file is
+            searched.
         map_location (str, optional): Device to read to. Default: ``'cpu'``.
-        strict (bool): Raise an error if the file has less than the whole backbone. Otherwise what it
-            lacks, or has in another shape, keeps its initialization and is named in the log.
+        strict (bool): Raise an error if the file lacks parameters of the backbone or has them in
+            another shape. Otherwise these keep their initialization and are named in the log.
             Default: True.
 
     Returns:
-        LoadReport: What became of each entry.
+        LoadReport: Says for each entry whether it was loaded.
 
     Raises:
         FileNotFoundError, CheckpointError: If the file is not a checkpoint, see
-            :func:`read_checkpoint`, or not one parameter in it is the module's; with ``strict``, also
-            if one is missing or has another shape.
+            :func:`read_checkpoint`, or has no parameter of the module; with ``strict``, also if one
+            is missing or has another shape.
     """
     if re.match(r'(?!https?:|file:)[\w+-]+://', checkpoint):
         from mmengine.runner import CheckpointLoader
@@ -592,19 +593,19 @@ def _fit_model(
 def weights_for(
     model: nn.Module, checkpoint: Mapping, source: str, strict: bool = True
 ) -> dict[str, Tensor]:
-    """The weights of a whole model in a checkpoint, in the model's names.
+    """Select the weights of a complete model from a checkpoint, under the model's names.
 
-    What became of each entry of the file is written to the log.
+    The log says for each entry of the file whether it is used.
 
     Args:
-        model (nn.Module): A model of mmpretrain or mmseg, to compare with; it is left as it is.
-        checkpoint (Mapping): What :func:`read_checkpoint` gives. The authors' networks are converted.
+        model (nn.Module): A model of mmpretrain or mmseg to compare with; it does not change.
+        checkpoint (Mapping): From :func:`read_checkpoint`. The authors' networks are converted.
         source (str): Its name, for messages.
-        strict (bool): Whether all of the model must be there. Default: True.
+        strict (bool): Whether the file must have all weights of the model. Default: True.
 
     Raises:
-        CheckpointError: If it holds no weights of the model; with ``strict``, also if it has not all
-            of them, in their shapes.
+        CheckpointError: If it holds no weights of the model; with ``strict``, also if weights are
+            missing or have another shape.
     """
     state, report = _fit_model(model, checkpoint, source, strict)
     _log(report, type(model).__name__)
@@ -612,23 +613,24 @@ def weights_for(
 
 
 def load_model(model: nn.Module, checkpoint: Mapping, source: str) -> LoadReport:
-    """Load the weights of a whole model, these and no others.
+    """Load a checkpoint that must have exactly the weights of a model.
 
     Args:
         model (nn.Module): A model of mmpretrain or mmseg.
-        checkpoint (Mapping): What :func:`read_checkpoint` gives.
+        checkpoint (Mapping): From :func:`read_checkpoint`.
         source (str): Its name, for messages.
 
     Returns:
-        LoadReport: What became of each entry.
+        LoadReport: Says for each entry whether it was loaded.
 
     Raises:
-        CheckpointError: See :func:`weights_for`; or if it has parameters of a model with more parts.
+        CheckpointError: See :func:`weights_for`; also if it has parameters that the model does not
+            have.
     """
     state, report = _fit_model(model, checkpoint, source)
     more = report.left_out.get(UNEXPECTED, ())
     if more:
-        shown = _listed((f'{k.removeprefix(report.prefix)} (of no use to it)' for k in more), 3)
+        shown = _listed((f'{k.removeprefix(report.prefix)} (not in the model)' for k in more), 3)
         raise CheckpointError(f'{source}: of another network than the model; {shown}')
     model.load_state_dict(state, strict=False)
     _log(report, type(model).__name__)

@@ -1,8 +1,8 @@
-"""Registries of scope ``mmdla``, and the names that they add to those of mmseg and mmpretrain.
+"""Registries of scope ``mmdla``, and the classes that this project adds to mmseg and mmpretrain.
 
-mmengine imports this module by itself when a config says ``type='mmdla.X'``. Backbones, necks and
-layers are in mmengine's root registry, where every library looks. What builds on mmseg or mmpretrain is
-listed here and imported on first use, so that backbones alone need neither of the two.
+mmengine imports this module when a config has ``type='mmdla.X'``. Backbones, necks and layers are in
+mmengine's root registry, which every library searches. Classes that build on mmseg or mmpretrain are
+listed here and imported on first use, so that the backbones need neither library.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mmengine import registry as root
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
-# Configs, tools and the index of models, where `mim` looks for them.
+# The folder where `mim` looks for configs, tools and the index of models.
 MIM = Path(__file__).parent / '.mim'
 
-# What extends a library: by registry, the modules and the names that each registers.
+# Classes that extend a library: by library and registry, each module and the names that it registers.
 EXTENSIONS = {
     'mmseg': {
         'MODELS': {
@@ -67,7 +67,7 @@ EXTENSIONS = {
         'METRICS': {'mmdla.evaluation.localization': ['LocalizationMetric']},
     },
 }
-# What builds on a library but is too generally named for its configs: found as `mmdla.X` only.
+# Classes that build on a library and whose names are too general for its configs: only `mmdla.X` works.
 USERS = {
     'mmpretrain': {
         'MODELS': {
@@ -105,29 +105,34 @@ def extensions(attribute: str, *tables: dict) -> dict[str, tuple[str, str]]:
 
 
 def check_library(library: str, user: str) -> None:
-    """Raise ImportError, with what to install, if a library that something needs is missing."""
+    """Raise an ImportError that says what to install if a library is missing.
+
+    Args:
+        library (str): The library.
+        user (str): What needs it, for the message.
+    """
     if importlib.util.find_spec(library) is None:
         advice = INSTALL.get(library, f'pip install {library}')
         raise ImportError(f'{user} needs {library}, which is not installed: {advice}')
 
 
 def import_extension(name: str, module: str, library: str) -> Any:
-    """Import what extends a library.
+    """Import a class that extends a library.
 
     Args:
         name (str): The class or function.
-        module (str): Where it is defined.
-        library (str): What it extends.
+        module (str): The module that defines it.
+        library (str): The library that it extends.
 
     Raises:
-        ImportError: In one sentence, if the library is missing.
+        ImportError: If the library is missing; the message says what to install.
     """
     check_library(library, f'mmdla.{name}')
     return getattr(importlib.import_module(module), name)
 
 
 def lazy_attributes(package: str, names: Mapping[str, tuple[str, str]]) -> Callable[[str], object]:
-    """A package's ``__getattr__``, which imports a class when it is first asked for.
+    """A ``__getattr__`` for a package, which imports a class on first use.
 
     Args:
         package (str): The package's ``__name__``.
@@ -143,7 +148,7 @@ def lazy_attributes(package: str, names: Mapping[str, tuple[str, str]]) -> Calla
 
 
 class LazyRegistry(Registry):
-    """Child of one of mmengine's registries that imports an extension when it is first asked for.
+    """Child of one of mmengine's registries; imports an extension on first use.
 
     Args:
         attribute (str): Name of the parent in ``mmengine.registry``.
@@ -177,15 +182,15 @@ def _builder(registry: Registry, name: str, module: str, library: str) -> Callab
     """A function that builds an extension, to be registered under its name."""
 
     def build(**settings: Any) -> Any:
-        # Built by the registry, which knows how: visualizers are made by `get_instance`.
+        # The registry builds it, since it knows how: visualizers come from `get_instance`.
         return registry.build(dict(settings, type=import_extension(name, module, library)))
 
     build.__name__ = build.__qualname__ = name
     return build
 
 
-# The plain names, for configs of mmseg and mmpretrain: these libraries look into the root registry for
-# what they do not have, and have the classes themselves once the modules are imported.
+# The plain names, for configs of mmseg and mmpretrain. These libraries fall back to the root registry;
+# once the modules are imported, the classes are in their own registries.
 for _attribute in ('MODELS', 'DATASETS', 'TRANSFORMS', 'METRICS', 'VISUALIZERS'):
     _registry = getattr(root, _attribute)
     for _name, _found in extensions(_attribute, EXTENSIONS).items():
@@ -194,14 +199,14 @@ for _attribute in ('MODELS', 'DATASETS', 'TRANSFORMS', 'METRICS', 'VISUALIZERS')
 
 
 def register_all_modules() -> None:
-    """Import whatever extends a library that is installed.
+    """Import all classes that extend an installed library.
 
-    Its plain names are then classes in the registries of mmseg and mmpretrain. The networks are entered
-    into mmpretrain's ``list_models``, ``get_model`` and inferencers, and mmdla into mmengine's table of
-    packages, for ``_base_ = 'mmdla::_base_/default_runtime.py'``. To call it again changes nothing. The
-    default scope stays as it is, since the classes belong to the libraries' scopes.
+    This registers them under their plain names in mmseg and mmpretrain, and adds the networks to
+    mmpretrain's ``list_models``, ``get_model`` and inferencers. It also adds mmdla to mmengine's table
+    of packages, so that ``_base_ = 'mmdla::_base_/default_runtime.py'`` works. Further calls change
+    nothing. The default scope does not change, since the classes belong to the libraries' scopes.
 
-    A library that is installed but cannot be imported is left out with a warning.
+    If an installed library cannot be imported, this warns and continues without it.
     """
     MODULE2PACKAGE.setdefault('mmdla', 'mmdla')
     for library in EXTENSIONS:
@@ -216,17 +221,17 @@ def register_all_modules() -> None:
                 _register_models()
         except Exception as error:  # one that was built for another PyTorch may raise anything
             warnings.warn(
-                f'{library} is installed, but what extends it could not be imported '
+                f"{library} is installed, but mmdla's classes for it could not be imported "
                 f'({type(error).__name__}: {error})',
                 stacklevel=2,
             )
 
 
 def _register_models() -> None:
-    """Tell mmpretrain's ``get_model``, ``list_models`` and inferencers of this project's networks."""
+    """Add this project's networks to mmpretrain's ``get_model``, ``list_models`` and inferencers."""
     from mmpretrain.apis.model import ModelHub
 
-    # The other metafiles name what mmpretrain cannot build.
+    # mmpretrain cannot build the networks of the other metafiles.
     if not ModelHub.has('dla34_imagenet'):
         for index in sorted((MIM / 'configs').rglob('metafile_classification.yml')):
             ModelHub.register_model_index(index, config_prefix=MIM)

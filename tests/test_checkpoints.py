@@ -144,7 +144,7 @@ def test_what_a_backbone_does_not_take_is_counted(out_indices, tmp_path):
     assert len(report.loaded) == len([k for k in state if k in model.state_dict()])
     said = report.summary()
     assert f'{len(state) + 2} entries' in said
-    assert 'thrown away by the released code: level3 (3)' in said
+    assert 'computed by the released code, but not used: level3 (3)' in said
     assert 'does not build: ' in said
     assert 'fc (2)' in said
     assert ('level5' in said) is (out_indices == (2, 3))
@@ -267,7 +267,7 @@ def test_every_released_classifier_converts(arch, tmp_path):
         k for k in DLA(arch).state_dict() if not k.endswith('num_batches_tracked')
     }
     assert total(converted.report) == len(state)
-    assert len(converted.report.left_out['computed and thrown away by the released code']) == len(
+    assert len(converted.report.left_out['computed by the released code, but not used']) == len(
         [k for k in state if k not in converted.names.values()]
     )
     torch.save(state, tmp_path / 'a.pth')

@@ -341,7 +341,10 @@ def test_a_broken_library_bothers_only_who_uses_it(tmp_path):
         PYTHONPATH=f'{tmp_path}:{ROOT}',
     )
     assert out.count('compiled for another torch') == 3
-    assert 'mmseg is installed, but what extends it could not be imported (RuntimeError: comp' in out
+    assert (
+        "mmseg is installed, but mmdla's classes for it could not be imported (RuntimeError: comp"
+        in out
+    )
 
 
 def test_mim_finds_configs_and_tools():

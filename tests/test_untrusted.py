@@ -163,7 +163,7 @@ def test_boxes_of_cub_that_are_no_text(tmp_path):
     for name in ('images', 'image_class_labels', 'train_test_split'):
         (tmp_path / f'{name}.txt').write_text('1 1')
     (tmp_path / 'bounding_boxes.txt').write_bytes(b'\x80 1 2 3 4')
-    with pytest.raises(DataFolderError, match=r'bounding_boxes.txt is no text'):
+    with pytest.raises(DataFolderError, match=r'bounding_boxes.txt is not a text file'):
         CUBBoxes(str(tmp_path), split='train')
 
 

@@ -1,1 +1,1 @@
-"""What measures networks: complexity, memory, time, gridding, and the graph of their aggregation."""
+"""Measurements of networks: complexity, memory, time, gridding, and the graph of their aggregation."""

@@ -1,8 +1,7 @@
-"""The aggregation graph of a network, read off a run of it, and its picture.
+"""Traces the aggregation graph of a network in a forward pass, and draws it.
 
-A graph has a vertex for each convolutional level, block and node (and one for the image) and an edge
-wherever the output of one reaches another: pooling, projection and upsampling are part of the edge.
-Since it is read off the tensors of a forward pass, it is the graph of what is computed.
+The graph has a vertex for each convolutional level, block and node, and one for the image. An edge
+means that the output of one is an input of another, possibly after pooling, projection or upsampling.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def units(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
     for name, module in model.named_modules():
         parts: dict[str, str] = {}
         if isinstance(module, DLA):
-            # Levels past the last that is wanted are not there.
+            # Levels past the last of `out_indices` do not exist.
             names = ['base_layer', 'level0', 'level1']
             parts = {n: 'conv' for n in names if hasattr(module, n)}
         elif isinstance(module, AggregatedStages):
@@ -61,7 +60,7 @@ def tensors(tree: object) -> list[Tensor]:
 
 
 class _Origins(TorchFunctionMode):
-    """Remembers from which units a tensor comes, through whatever is computed between them."""
+    """Records from which units a tensor was computed, through all operations in between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +73,7 @@ class _Origins(TorchFunctionMode):
         return set().union(*(self.origins.get(id(t), set()) for t in tensors(tree)))
 
     def set(self, tree: object, origins: set[str]) -> None:
-        """Say which units the tensors of a nest of containers come from."""
+        """Record which units the tensors of a nest of containers come from."""
         for tensor in tensors(tree):
             self.origins[id(tensor)] = origins
             self.alive.append(tensor)
@@ -104,7 +103,7 @@ def trace(model: nn.Module, size: int = 64) -> nx.DiGraph:
         ``channels`` and ``stride``.
 
     Raises:
-        ValueError: If there is nothing to draw in it, or ``size`` does not fit its strides.
+        ValueError: If the model has no vertices, or ``size`` does not fit its strides.
     """
     graph = nx.DiGraph()
     origins = _Origins()
@@ -118,7 +117,7 @@ def trace(model: nn.Module, size: int = 64) -> nx.DiGraph:
 
         def after(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
             origins.inside -= 1
-            if origins.inside:  # a unit in a unit: what the outer one holds is its own affair
+            if origins.inside:  # a unit within a unit is not a vertex
                 return
             _, channels, height, _ = tensors(out)[-1].shape
             if size % height or height < 2:
@@ -159,7 +158,7 @@ def group_of(name: str) -> str:
 
 
 def layout(graph: nx.DiGraph) -> dict[str, tuple[float, float]]:
-    """Where to draw the vertices: blocks in a row, each node above what it joins, as in Figure 3."""
+    """Positions of the vertices: blocks in a row, each node above its inputs, as in Figure 3."""
     position: dict[str, tuple[float, float]] = {}
     column, group = 0.0, None
     for name, vertex in graph.nodes.items():
@@ -169,7 +168,7 @@ def layout(graph: nx.DiGraph) -> dict[str, tuple[float, float]]:
         if vertex['kind'] == 'node':
             height = 1 + max((position[p][1] for p in joined), default=0)
             right = max((position[p][0] for p in joined), default=column - 0.5)
-            # Beside the last of what it joins, unless another node is there already.
+            # To the right of its last input, unless another node is there already.
             while any(abs(x - right - 0.5) < 0.3 and y == height for x, y in position.values()):
                 right += 0.5
             position[name] = (right + 0.5, height)
@@ -193,8 +192,8 @@ def draw(graph: nx.DiGraph, path: str | os.PathLike, title: str = '') -> None:
 
     Args:
         graph (nx.DiGraph): Of :func:`trace`.
-        path (str | PathLike): Where to; the suffix tells the format: ``.svg``, ``.png``, ``.pdf``.
-        title (str): Default: none.
+        path (str | PathLike): Picture to write; its suffix is the format: ``.svg``, ``.png``, ``.pdf``.
+        title (str): Title. Default: ``''``, no title.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -248,7 +247,7 @@ def draw(graph: nx.DiGraph, path: str | os.PathLike, title: str = '') -> None:
     legend += [Line2D([], [], color=c, label=label) for c, label in COLOURS.values()]
     axes.legend(handles=legend, loc='upper left', fontsize=7, frameon=False, ncols=len(legend))
     axes.set_ylim(-1.6, max(ys) + 1.6)
-    # Without the date, so that drawing it again gives the same file.
+    # Without the date, so that the file is reproducible.
     metadata = {'Date': None} if Path(path).suffix == '.svg' else None
     with rc_context({'svg.hashsalt': 'mmdla'}):
         figure.savefig(path, dpi=200, metadata=metadata)

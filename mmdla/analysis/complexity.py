@@ -1,4 +1,4 @@
-"""What a model costs to run."""
+"""Counts the parameters and multiply-adds of a model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 def count(model: nn.Module, image: Tensor) -> tuple[int, int]:
-    """Parameters and multiply-adds of a model, put into evaluation mode.
+    """Count the parameters and multiply-adds of a model, which is put into evaluation mode.
 
-    What mmengine does not count (normalization, activation, pooling, sums) is left out.
+    As in mmengine, normalization, activation, pooling and sums do not count.
 
     Args:
         model (nn.Module): Takes a batch of images.
@@ -25,6 +25,6 @@ def count(model: nn.Module, image: Tensor) -> tuple[int, int]:
 
 
 def blank_images(model: nn.Module, number: int, height: int, width: int) -> Tensor:
-    """Black images as the model's first convolution takes them: its channels, type and device."""
+    """Images of zeros with the channels, type and device of the model's first convolution."""
     weight = next(p for p in model.parameters() if p.ndim == 4)
     return weight.new_zeros(number, weight.shape[1], height, width)

@@ -1,8 +1,8 @@
-"""The grids that dilated convolutions leave in activation maps: their share in numbers, and pictures.
+"""Measures and draws the grids that dilated convolutions cause in activation maps.
 
-The taps of a kernel with dilation d see each other's cells only every d-th time, so that the d x d
-interleaved lattices of a map go separate ways: where they differ, the map has a grid of period d.
-"Dilated Residual Networks", https://arxiv.org/abs/1705.09914, Section 4, removes it.
+A kernel with dilation d reads cells that are d apart, so the d x d interleaved lattices of a map are
+computed independently. Where they differ, the map has a grid of period d. "Dilated Residual Networks",
+https://arxiv.org/abs/1705.09914, Section 4, removes it.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ def gridding_energy(maps: Tensor, dilation: int) -> float:
         P(f) = \sum_c |\mathcal{F}[w (x_c - \bar x_c)](f)|^2, \quad
         B = \{f : |f_i - n_i / d| \le 1 / (4 d), \; n \in \mathbb{Z}^2, n \ne 0 \bmod d\}
 
-    where f is in cycles per cell. What repeats every d cells has its energy at the multiples of 1/d,
-    and what differs from one period to the next beside them: a grid under an envelope has a copy of
-    the envelope's spectrum at each. The bands reach half-way to the midpoints between multiples. Wider
-    ones, as far as the midpoints, would leave nothing between them and count all fine texture as
-    grids; thus noise and fine texture have as much as the bands have of the plane. Grids of a period
-    that divides d count too: of period 2, which dilation 2 leaves, with d = 4.
+    where f is in cycles per cell. A pattern that repeats every d cells has its energy at the multiples
+    of 1/d; if it varies from one period to the next, there is energy beside them, since the spectrum of
+    its envelope appears around each multiple. The bands reach half-way to the midpoints between
+    multiples. If they reached the midpoints, they would cover the plane and count all fine texture as
+    grids. Noise and fine texture have as much energy in the bands as the area of the bands. Grids of a
+    period that divides d count too, such as period 2, which dilation 2 causes, for d = 4.
 
-    - 1: a grid of period d, whatever its pattern within the period;
-    - :func:`white_noise_energy`, 0.234 with d = 4: white noise;
-    - 0: a smooth map, with nothing finer than 4/3 d cells; a constant one, by definition.
+    - 1 is a grid of period d with any pattern within the period;
+    - :func:`white_noise_energy`, 0.234 for d = 4, is white noise;
+    - 0 is a smooth map without details finer than 4/3 d cells and, by definition, a constant map.
 
-    The window keeps the map's border, which zero padding makes a step, and sizes that are no multiple
-    of d out of it; it blurs frequencies by 2 / size, so that grids reach 1 from 8 d cells a side on.
-    Channels are weighted by their energy: one that hardly responds is hardly seen in a picture either.
+    The window suppresses effects of the map's border, where zero padding causes a step, and of sizes
+    that are not multiples of d. It blurs frequencies by 2 / size, so that grids reach 1 if the sides
+    have 8 d cells or more. Channels are weighted by their energy.
 
     Args:
-        maps (Tensor): (H, W), or (C, H, W) for what its channels have together; real, H and W at least
-            4 d. Scale and offset do not matter.
+        maps (Tensor): (H, W), or (C, H, W) for the energy of all channels; real, H and W at least 4 d.
+            Scale and offset do not matter.
         dilation (int): d in cells, at least 2.
 
     Returns:
@@ -85,7 +85,7 @@ def gridding_energy(maps: Tensor, dilation: int) -> float:
 
 
 def white_noise_energy(dilation: int) -> float:
-    r"""What :func:`gridding_energy` is for white noise, :math:`(d^2 - 1) / (4 d^2)`: the bands' area.
+    r"""Value of :func:`gridding_energy` for white noise, :math:`(d^2 - 1) / (4 d^2)`: the bands' area.
 
     Args:
         dilation (int): d, at least 2.
@@ -100,7 +100,8 @@ def white_noise_energy(dilation: int) -> float:
 def _check_dilation(dilation: int) -> None:
     if type(dilation) is not int or dilation < 2:
         raise ValueError(
-            f'dilation={dilation!r}: must be an integer of at least 2; without there is no grid'
+            f'dilation={dilation!r}: must be an integer of at least 2; without dilation there is no '
+            'grid'
         )
 
 
@@ -162,7 +163,7 @@ def first_dilated(backbone: LevelBackbone) -> int:
 
 @torch.no_grad()
 def level_maps(backbone: LevelBackbone, x: Tensor, start: int | None = None) -> dict[int, Tensor]:
-    """What each level gives.
+    """Outputs of the levels.
 
     Args:
         backbone (LevelBackbone): DLA or DRN, in evaluation mode.
@@ -182,20 +183,19 @@ def level_maps(backbone: LevelBackbone, x: Tensor, start: int | None = None) -> 
 
 
 def impulse_maps(backbone: LevelBackbone, blank: Tensor, dilated: bool = False) -> dict[int, Tensor]:
-    """How each level's activations change with an impulse.
+    """Change of each level's activations in response to an impulse.
 
-    The impulse raises one pixel at the middle by 1 in all channels; with ``dilated``, one cell of the
-    input of the first dilated level, which shows what dilation alone makes of a point. (A pixel reaches
-    that level as a blot some cells wide, and so all lattices.)
+    The impulse adds 1 to all channels of the pixel in the middle. With ``dilated`` it adds 1 to a cell
+    of the input of the first dilated level, which shows the effect of dilation alone: an impulse in the
+    image is several cells wide at that level, and so reaches all lattices.
 
     Args:
         backbone (LevelBackbone): DLA or DRN, in evaluation mode.
         blank (Tensor): The image without it, (1, in_channels, H, W), as the network takes it.
-        dilated (bool): Put it into the first dilated level. Default: False.
+        dilated (bool): Apply it to the input of the first dilated level. Default: False.
 
     Returns:
-        dict[int, Tensor]: By the level's number, (C, H, W), signed. Levels before the first dilated one
-        are left out.
+        dict[int, Tensor]: By the level's number, (C, H, W), signed, from the first dilated level on.
 
     Raises:
         ValueError: If no level is dilated.
@@ -238,7 +238,7 @@ def draw(
     path: Path,
     title: str = '',
 ) -> None:
-    """Draw maps side by side, and below them how gridding goes from level to level.
+    """Draw maps side by side, and below them the gridding energy of each level.
 
     Args:
         maps (Mapping): Of each row, by its name, and in it of each network, by its name: (H, W), not
@@ -246,8 +246,8 @@ def draw(
         captions (Mapping): The text below each, in the same order.
         lines (Mapping): Of each network, gridding energies from the first dilated level on.
         line_title (str): Title of their plot.
-        path (Path): Picture to write; what stands there is overwritten.
-        title (str): Title of the picture. Default: none.
+        path (Path): Picture to write; an existing file is overwritten.
+        title (str): Title of the picture. Default: ``''``, no title.
     """
     from matplotlib.figure import Figure
 

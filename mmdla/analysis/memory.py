@@ -1,4 +1,4 @@
-"""What training stores."""
+"""Memory of training."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def saved_bytes(model: nn.Module, x: Tensor | list[Tensor]) -> int:
     """
     model.train()
     with _Storages([*tree_flatten(x)[0], *model.parameters(), *model.buffers()]) as storages:
-        # Copies, which live if they are kept, whatever happens to the input.
+        # Copies, so that the input counts if the graph stores it.
         copied = tree_map(lambda t: t.detach().clone().requires_grad_(t.requires_grad), x)
         graph = [t.grad_fn for t in _outputs(model(copied))]
         del copied

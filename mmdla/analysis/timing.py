@@ -1,4 +1,4 @@
-"""Times of networks that are to be compared: all in one process, in turn."""
+"""Timing of networks that are to be compared: in one process, with interleaved runs."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def inference(model: nn.Module, x: Tensor) -> Callable[[], object]:
 
 
 def training_step(model: nn.Module, x: Tensor) -> Callable[[], None]:
-    """Forward, and backward from the mean square of what the model returns: a tensor, or tensors."""
+    """A forward and a backward pass; the loss is the mean square of each output tensor."""
 
     def run() -> None:
         model.train()
         _mean_square(model(x)).backward()
-        model.zero_grad()  # many models take turns: each leaves its weights only
+        model.zero_grad()  # gradients would take memory from the other models
 
     return run
 
@@ -50,18 +50,18 @@ def _mean_square(out: Tensor | Sequence) -> Tensor:
     return sum(losses[1:], losses[0])
 
 
-def in_turn(runs: Sequence[Callable[[], object]], rounds: Iterable[int]) -> list[list[float]]:
-    """Seconds of each run in each round, after one call of each that does not count.
+def time_interleaved(runs: Sequence[Callable[[], object]], rounds: Iterable[int]) -> list[list[float]]:
+    """Time functions with interleaved calls, so that other load on the machine affects all alike.
 
-    What else the machine does meets all of them: a round calls each once, in the order given if its
-    number is even, from last to first if it is odd.
+    Each function is called once to warm up. A round then calls each once, in the given order if the
+    round's number is even, in reverse if it is odd.
 
     Args:
-        runs (Sequence[Callable]): What to time.
+        runs (Sequence[Callable]): The functions to time.
         rounds (Iterable[int]): Numbers of the rounds, e.g. ``range(9)``.
 
     Returns:
-        list[list[float]]: For each run its seconds, by round.
+        list[list[float]]: Seconds of each function, by round.
     """
     for run in runs:
         run()
@@ -74,7 +74,7 @@ def in_turn(runs: Sequence[Callable[[], object]], rounds: Iterable[int]) -> list
 
 
 def ratio(times: Sequence[float], reference: Sequence[float]) -> tuple[float, float, float]:
-    """Median, and lowest and highest of the middle half, of the rounds' ``times / reference``."""
+    """Median and quartiles of ``times / reference`` over the rounds: (median, lower, upper)."""
     ratios = sorted(a / b for a, b in zip(times, reference))
     quarter = len(ratios) // 4
     return statistics.median(ratios), ratios[quarter], ratios[-1 - quarter]

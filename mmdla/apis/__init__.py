@@ -1,4 +1,4 @@
-"""Networks by name, for those who write no config."""
+"""Inferencers, which load networks by name, without a config."""
 
 from ..registry import lazy_attributes
 

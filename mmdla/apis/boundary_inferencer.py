@@ -1,4 +1,4 @@
-"""Boundary maps of images."""
+"""Inferencer for boundary detection."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ..utils.predictions import boundary_probability
 from ..visualization.images import to_bgr8
 from .seg_inferencer import SegInferencer
 
-# What is taken for an image in a folder; a file that is named is read whatever its suffix.
+# Suffixes of images in folders. A single file is read whatever its suffix.
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.webp', '.jp2', '.gif')
 COLOUR = (40, 200, 255)  # BGR
 Image = str | os.PathLike | np.ndarray
 
 
 class BoundaryInferencer(SegInferencer):
-    """Boundary maps of images, of any size, one at a time.
+    """Predicts boundary maps of images of any size, one at a time.
 
     Files are read as the config's test pipeline reads them (``imdecode_backend``, ``color_type``).
 
@@ -42,10 +42,10 @@ class BoundaryInferencer(SegInferencer):
         **kwargs: Of :class:`SegInferencer`: ``device`` ...
 
     Raises:
-        ValueError: If ``model`` is no known name or no boundary detector, or has no published weights
-            and none are given, or with ``tta`` the config's ``tta_model`` is none for boundaries.
-        FileNotFoundError, CheckpointError: If the weights are not there, are no checkpoint, or of
-            another network.
+        ValueError: If ``model`` is unknown or not a boundary detector; if it has no published weights
+            and none are given; or, with ``tta``, if the config's ``tta_model`` is not for boundaries.
+        FileNotFoundError, CheckpointError: If the weights do not exist, are not a checkpoint, or belong
+            to another network.
 
     Example:
         >>> from mmdla.apis import BoundaryInferencer
@@ -83,24 +83,24 @@ class BoundaryInferencer(SegInferencer):
         out_dir: str | os.PathLike | None = None,
         threshold: float = 0.5,
     ) -> dict:
-        """Boundary maps, kept in memory; for many images see :meth:`write`.
+        """Predict boundary maps and return them; for many images see :meth:`write`.
 
         Args:
             inputs (str | PathLike | ndarray | list): Images, BGR where arrays, or a folder of them,
                 searched recursively; see :func:`name_images`.
             nms (bool): Thin the maps by non-maximum suppression. Default: False.
             out_dir (str | PathLike, optional): Folder for ``maps/NAME.png``, of 16 bit, and
-                ``overlays/NAME.jpg``. Arrays are named by their place. Default: none are written.
-            threshold (float): Probability from which on an overlay shows a boundary. Default: 0.5.
+                ``overlays/NAME.jpg``. Arrays are named by their position. Default: None, no files.
+            threshold (float): Lowest probability of boundaries in overlays. Default: 0.5.
 
         Returns:
-            dict: In ``predictions`` the map, float32 of shape (H, W), or for a list or a folder the
-            list of maps.
+            dict: ``predictions`` has the map, float32 of shape (H, W), or the list of maps for a list
+            or a folder.
 
         Raises:
-            FileNotFoundError: If there is no such image, or none in a folder.
-            FileExistsError: If a file is to be written that is there.
-            ValueError: If an image cannot be read, or the network does not take it.
+            FileNotFoundError: If an image does not exist, or a folder has none.
+            FileExistsError: If a file to write exists already.
+            ValueError: If an image cannot be read, or the network does not accept it.
         """
         images = name_images(inputs)
         maps = []
@@ -115,7 +115,7 @@ class BoundaryInferencer(SegInferencer):
         return dict(predictions=maps[0] if single else maps)
 
     def detect(self, image: Image, nms: bool = False) -> np.ndarray:
-        """The boundary map of an image.
+        """Predict the boundary map of an image.
 
         Args:
             image (str | PathLike | ndarray): A file, or BGR values of 0-255, (H, W, 3).
@@ -126,12 +126,12 @@ class BoundaryInferencer(SegInferencer):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it cannot be read, or the network does not take it.
+            ValueError: If it cannot be read, or the network does not accept it.
         """
         return self._detect(image, nms)[1]
 
     def _detect(self, image: Image, nms: bool) -> tuple[np.ndarray, np.ndarray]:
-        """An image as it was loaded, and its boundary map."""
+        """Return the image as it was loaded, and its boundary map."""
         load, *steps = self.pipeline.transforms
         if isinstance(image, np.ndarray):
             name = f'image of shape {image.shape} and type {image.dtype}'
@@ -157,7 +157,7 @@ class BoundaryInferencer(SegInferencer):
             raise
         except (IndexError, RuntimeError) as error:
             shape = 'x'.join(map(str, values.shape))
-            raise ValueError(f'{name}: the network does not take {shape} values: {error}') from error
+            raise ValueError(f'{name}: the network does not accept {shape} values: {error}') from error
         probability = boundary_probability(sample).cpu().numpy()
         if nms:
             from ..evaluation.boundary.nms import edge_nms
@@ -172,10 +172,10 @@ class BoundaryInferencer(SegInferencer):
         nms: bool = False,
         threshold: float = 0.5,
     ) -> int:
-        """Write maps and overlays, with a progress bar, keeping none; arguments of :meth:`__call__`.
+        """Write maps and overlays with a progress bar; the arguments are those of :meth:`__call__`.
 
         Returns:
-            int: How many images there were.
+            int: The number of images.
         """
         images = name_images(inputs)
         for name, image in track_iter_progress(list(images.items())):
@@ -183,19 +183,19 @@ class BoundaryInferencer(SegInferencer):
         return len(images)
 
     def _init_pipeline(self, cfg: Config) -> Compose:
-        """The config's pipeline from the image on; what loads annotations is left out."""
+        """The config's pipeline without the transforms that load annotations."""
         key = 'tta_pipeline' if self.tta else 'test_pipeline'
         steps = cfg.get('tta_pipeline') if self.tta else cfg.test_dataloader.dataset.pipeline
         if not steps or not _kind(steps[0]).startswith('Load'):
             raise ValueError(f'{key}: must begin with a transform that loads the image')
         load = dict(steps[0])
         if _kind(load) == 'LoadImageFromFile':
-            load['type'] = 'InferencerLoader'  # which takes arrays, too
+            load['type'] = 'InferencerLoader'  # it accepts arrays, too
         return Compose([load, *_without_loading(steps[1:])])
 
 
 def _kind(step: dict) -> str:
-    """The name of a transform's class, which a config may give as a name or as the class."""
+    """The name of a transform's class; a config has the name or the class itself."""
     kind = step['type']
     return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
 
@@ -214,22 +214,22 @@ def _without_loading(steps: Iterable) -> list:
 
 
 def name_images(inputs: Image | list[Image]) -> dict[str, Path | np.ndarray]:
-    """Images by the names under which their results are written, which differ from each other.
+    """Give each image a unique name, under which its results are written.
 
-    An image below a folder is named by its path from there, a single file by its stem, both without
-    suffix, and an array by its position. Several of the same name get the path from the folder that
-    they share (``day/1.png`` and ``night/1.png``, given as files), or if that is the same keep their
-    suffix (``1.png`` and ``1.jpg``).
+    The name of an image in a folder is its path below the folder, and that of a single file is its
+    stem, both without suffix. The name of an array is its position. Files with the same name are named
+    by the path below their common folder (``day/1.png`` and ``night/1.png``) or, if that is the same,
+    keep their suffix (``1.png`` and ``1.jpg``).
 
     Args:
         inputs (str | PathLike | ndarray | list): Images, or folders, searched recursively for images
-            of known suffixes in any case. Links are followed, hidden files are passed over.
+            of known suffixes in any case. Links are followed, hidden files ignored.
 
     Returns:
-        dict[str, Path | ndarray]: Name: image, in the order given.
+        dict[str, Path | ndarray]: The images by name, in the order given.
 
     Raises:
-        FileNotFoundError: If there is no such image, or none in a folder.
+        FileNotFoundError: If an image does not exist, or a folder has none.
         ValueError: If one image is given twice.
     """
     found: list[tuple[str, Path | np.ndarray]] = []
@@ -262,10 +262,10 @@ def name_images(inputs: Image | list[Image]) -> dict[str, Path | np.ndarray]:
 
 
 def _distinct(name: str, paths: list[Path]) -> list[str]:
-    """Other names of files of one name: by where their folders differ, or else by suffix."""
-    whole = [Path(os.path.abspath(path)) for path in paths]
-    above = os.path.commonpath([path.parent for path in whole])
-    below = [path.relative_to(above) for path in whole]
+    """Unique names of files with the same name: by their folders, or else by suffix."""
+    absolute = [Path(os.path.abspath(path)) for path in paths]
+    above = os.path.commonpath([path.parent for path in absolute])
+    below = [path.relative_to(above) for path in absolute]
     by_folder = [path.with_suffix('').as_posix() for path in below]
     by_suffix = [name + path.suffix for path in paths]
     for names in (by_folder, by_suffix) if len(paths) > 1 else (by_suffix,):
@@ -280,13 +280,13 @@ def write_pictures(
     """Write ``maps/NAME.png``, of 16 bit, and ``overlays/NAME.jpg`` below a folder.
 
     Raises:
-        FileExistsError: If one of them is there.
+        FileExistsError: If one of them exists already.
         OSError: If a file cannot be written.
     """
     path, drawn = Path(out_dir, 'maps', f'{name}.png'), Path(out_dir, 'overlays', f'{name}.jpg')
     for file in (path, drawn):
         if file.exists():
-            raise FileExistsError(f'{file}: is there already; choose another out_dir')
+            raise FileExistsError(f'{file} exists already; choose another out_dir')
         file.parent.mkdir(parents=True, exist_ok=True)
     write_boundary_map(path, probability)
     if not cv2.imwrite(str(drawn), overlay(image, probability, threshold)):
@@ -294,12 +294,12 @@ def write_pictures(
 
 
 def overlay(image: np.ndarray, probability: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Boundaries over a paler image.
+    """Draw boundaries over a darker copy of an image.
 
     Args:
         image (ndarray): (H, W) or (H, W, channels), of any type, BGR if of three channels.
         probability (ndarray): Boundary map, (H, W).
-        threshold (float): Probability from which on a pixel is boundary. Default: 0.5.
+        threshold (float): Lowest probability of boundaries. Default: 0.5.
 
     Returns:
         ndarray: uint8, (H, W, 3), BGR.

@@ -1,4 +1,4 @@
-"""mmseg's inferencer, with this project's names."""
+"""mmseg's inferencer, extended by this project's configs and weights."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ..registry import MIM
 
 
 class SegInferencer(MMSegInferencer):
-    """Label maps of images: :class:`mmseg.apis.MMSegInferencer` that knows this project's configs.
+    """Predicts label maps: :class:`mmseg.apis.MMSegInferencer` with this project's configs.
 
-    Weights may be the authors' segmentation networks, as they were released.
+    It also loads the authors' released segmentation networks.
 
     Args:
         model (str | Config): Name of a config of this project (``'dla34_cityscapes'``) or of mmseg's
             metafiles, a path, or a config.
         weights (str, optional): Path or address. Default: the published ones of ``model``.
-        classes (Sequence[str], optional): Names of the classes. Default: those of ``dataset_name``, of
-            the checkpoint, or of the config's data set, the first that there is.
-        palette (Sequence, optional): Their colours. Default: likewise.
+        classes (Sequence[str], optional): Names of the classes. Default: None, the first available ones
+            of ``dataset_name``, the checkpoint, and the config's data set.
+        palette (Sequence, optional): Colours of the classes. Default: None, like ``classes``.
         dataset_name (str, optional): Data set whose classes and colours to use, by mmseg's name for it.
         **kwargs: Of ``MMSegInferencer``: ``device``, ``scope``, ...
 
     Raises:
-        ValueError: If ``model`` is no known name, or has no published weights and none are given.
-        FileNotFoundError, CheckpointError: If the weights are not there, are no checkpoint, or of
-            another network.
+        ValueError: If ``model`` is unknown, or has no published weights and none are given.
+        FileNotFoundError, CheckpointError: If the weights do not exist, are not a checkpoint, or belong
+            to another network.
 
     Example:
         >>> from mmdla.apis import SegInferencer
@@ -83,7 +83,7 @@ class SegInferencer(MMSegInferencer):
                 'weights=None: no weights are published for this model; give a path or an address, '
                 'such as a checkpoint of tools/train.py'
             )
-        # Read here, and by `_load_weights_to_model` taken: mmengine's reader unpickles anything.
+        # Read here for `_load_weights_to_model`, since mmengine's reader unpickles anything.
         self._checkpoint = read_checkpoint(weights)
         self._source = f'checkpoint {weights!r}'
         return super()._init_model(cfg, None, device)

@@ -19,18 +19,17 @@ SPLITS = {'train': ('train',), 'val': ('val',), 'test': ('test',), 'trainval': (
 
 
 class BoundaryDataset(PairedFilesMixin, BaseSegDataset):
-    """Images whose annotations are the boundaries that one or several people marked.
+    """Images with boundaries that one or several annotators marked.
 
-    ``seg_map_path`` is what :func:`mmdla.io.boundary_files.read_annotations` reads: training labels
-    come from it by ``mmdla.LoadBoundaryAnnotations``, and ``mmdla.BoundaryMetric`` compares with each
-    annotator.
+    :func:`mmdla.io.boundary_files.read_annotations` reads the file in ``seg_map_path``.
+    ``mmdla.LoadBoundaryAnnotations`` makes training labels from it, and ``mmdla.BoundaryMetric``
+    compares predictions with each annotator.
 
     Args:
         split (str, optional): A key of ``SPLITS``. Default: None.
-        img_suffix (str | Sequence[str]): What image names may end in. Default: ``('.jpg', '.jpeg',
-            '.png')``.
-        seg_map_suffix (str | Sequence[str]): What annotations end in; ``''`` stands for a folder; the
-            first that is there is taken. Default: ``('.mat', '.png', '')``.
+        img_suffix (str | Sequence[str]): Suffixes of images. Default: ``('.jpg', '.jpeg', '.png')``.
+        seg_map_suffix (str | Sequence[str]): Suffixes of annotations; ``''`` stands for a folder. The
+            first with an existing file is used. Default: ``('.mat', '.png', '')``.
         **kwargs: Of :class:`mmseg.datasets.BaseSegDataset`.
     """
 
@@ -61,23 +60,23 @@ class BoundaryDataset(PairedFilesMixin, BaseSegDataset):
 class BSDS500Dataset(BoundaryDataset):
     """BSDS500: 200 training, 100 validation and 200 test images of 481x321 or 321x481.
 
-    As distributed, in ``images/SPLIT/*.jpg`` and ``groundTruth/SPLIT/*.mat``, four to nine annotators
-    in each ``.mat``; or with a PNG, or a folder of PNGs, in place of a ``.mat``. An image and its
-    annotation have the same stem. See :class:`~mmdla.datasets.paired.PairedFilesMixin` for lists, links
+    The files are, as distributed, ``images/SPLIT/*.jpg`` and ``groundTruth/SPLIT/*.mat`` with four to
+    nine annotators each. A PNG or a folder of PNGs may replace a ``.mat``. An image and its annotation
+    have the same stem. See :class:`~mmdla.datasets.paired.PairedFilesMixin` for lists, links
     and suffixes.
 
     Args:
-        data_root (str, optional): What holds the folders.
+        data_root (str, optional): Folder of the data set.
         split (str, optional): ``'train'``, ``'val'``, ``'test'`` or ``'trainval'``, the first two.
-            Default: None; ``data_prefix`` or ``ann_file`` then says all.
-        data_prefix (Mapping[str, str]): Folders below ``data_root``, ``img_path`` and ``seg_map_path``,
-            which hold a folder for each split, or, without ``split``, the files. Without
-            ``seg_map_path`` there are images only. Default: ``images`` and ``groundTruth``.
-        **kwargs: Of :class:`BoundaryDataset`. Names in ``ann_file`` are of the split's images.
+            Default: None; then ``data_prefix`` or ``ann_file`` must select the images.
+        data_prefix (Mapping[str, str]): Folders ``img_path`` and ``seg_map_path`` below ``data_root``,
+            which hold a folder for each split or, without ``split``, the files. Without
+            ``seg_map_path`` the images have no annotations. Default: ``images`` and ``groundTruth``.
+        **kwargs: Of :class:`BoundaryDataset`. ``ann_file`` has names of images of the split.
 
     Raises:
         DataFolderError: If there is no image, or one that ``ann_file`` names is missing.
-        ValueError: If ``split`` is something else, or none of the three says which images.
+        ValueError: If ``split`` is unknown, or none of the three arguments selects the images.
 
     Source: Arbelaez, Maire, Fowlkes and Malik, "Contour Detection and Hierarchical Image Segmentation",
     PAMI 2011.
@@ -91,7 +90,7 @@ class BSDS500Dataset(BoundaryDataset):
         **kwargs: Any,
     ):
         if not (split or data_prefix or kwargs.get('ann_file')):
-            # All 500 would be trained on, those to test on among them.
+            # Otherwise all 500 images, including the test images, would be used for training.
             raise ValueError(
                 f'{type(self).__name__} needs split ({", ".join(SPLITS)}), data_prefix or ann_file'
             )
@@ -99,7 +98,7 @@ class BSDS500Dataset(BoundaryDataset):
         super().__init__(split, data_root=data_root, data_prefix=prefix, **kwargs)
 
     def folders(self) -> list[tuple[str, str | None]]:
-        """Those of each split."""
+        """Folders of each split."""
         (images, labels), *_ = super().folders()
         return [
             (os.path.join(images, part), None if labels is None else os.path.join(labels, part))
@@ -112,25 +111,25 @@ class BSDS500Dataset(BoundaryDataset):
 class PASCALBoundariesDataset(BoundaryDataset):
     """PASCAL Boundaries: boundaries between things and stuff of 459 classes, in images of VOC 2010.
 
-    How the authors' own files look could not be found out; this reads the lists that the released
-    ``boundary.py`` of DLA reads, ``SPLIT_images.txt`` and ``SPLIT_labels.txt`` in ``data_root``: a path
-    below it on each line, the same image's on the same line. Where there is no list of labels there are
-    images only. A label file is a PNG, where what is not 0 is boundary, a folder of them, one an
-    annotator, or a ``.mat`` as in BSDS500.
-    ``tools/dataset_converters/pascal_boundaries.py`` makes this from PASCAL in Detail, or from folders.
+    The format of the authors' own files is not known. This class reads the lists of DLA's released
+    ``boundary.py``, ``SPLIT_images.txt`` and ``SPLIT_labels.txt`` in ``data_root``. Each line is a path
+    below it; the same line of both lists belongs to the same image. Without a list of labels, the
+    images have no annotations. A label file is a PNG in which every value but 0 is boundary, a folder
+    with a PNG for each annotator, or a ``.mat`` as in BSDS500.
+    ``tools/dataset_converters/pascal_boundaries.py`` makes the lists from PASCAL in Detail or folders.
 
     Args:
-        data_root (str, optional): What holds the lists, and the files at the listed paths.
+        data_root (str, optional): Folder of the lists, to which their paths are relative.
         split (str, optional): ``'train'``, ``'val'``, ``'test'`` or ``'trainval'``, which is the first
             two. Default: ``'train'``, if neither ``ann_file`` nor ``data_prefix`` is given.
-        data_prefix (Mapping[str, str]): Folders below ``data_root``, ``img_path`` and ``seg_map_path``,
+        data_prefix (Mapping[str, str]): Folders ``img_path`` and ``seg_map_path`` below ``data_root``,
             where image and label have the same stem, as in mmseg. Default: ``images`` and ``labels``,
-            where ``ann_file`` looks.
+            for the names in ``ann_file``.
         **kwargs: Of :class:`BoundaryDataset`.
 
     Raises:
-        DataFolderError: If a list or an image is missing, or lists do not belong together.
-        ValueError: If ``split`` is something else, or is given beside ``ann_file`` or ``data_prefix``.
+        DataFolderError: If a list or an image is missing, or the lists differ in length.
+        ValueError: If ``split`` is unknown, or used together with ``ann_file`` or ``data_prefix``.
 
     Source: Premachandran, Bonev, Lian and Yuille, "PASCAL Boundaries: A Semantic Boundary Dataset with
     a Deep Semantic Boundary Detector", WACV 2017.
@@ -169,7 +168,7 @@ class PASCALBoundariesDataset(BoundaryDataset):
         if len(images) != len(labels):
             raise DataFolderError(
                 f'{images_list} has {len(images)} lines and {labels_list} has {len(labels)}: they must '
-                f'have as many, one an image. {self.help()}'
+                f'have the same number, one line for each image. {self.help()}'
             )
         differing = [
             f'{image!r} and {label!r}'
@@ -179,7 +178,7 @@ class PASCALBoundariesDataset(BoundaryDataset):
         if differing:
             warnings.warn(
                 f'{images_list} and {labels_list} have different names on {len(differing)} of '
-                f'{len(images)} lines, and are taken as they are; the first: {differing[0]}',
+                f'{len(images)} lines, which are paired all the same; the first: {differing[0]}',
                 stacklevel=2,
             )
         return [(str(root / image), str(root / label)) for image, label in zip(images, labels)]

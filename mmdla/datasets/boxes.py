@@ -1,18 +1,20 @@
-"""mmpretrain's data sets with their boxes, to evaluate localization.
+"""mmpretrain's data sets with boxes, to evaluate localization.
 
-A data sample's ``gt_bboxes`` (n, 4), float32, are x0, y0, x1, y1 in pixels of the picture as it is on
-disk, in continuous coordinates: a box of one pixel is one wide.
+A data sample's ``gt_bboxes`` (n, 4), float32, are x0, y0, x1, y1 in pixels of the image file, in
+continuous coordinates: a box of one pixel has width 1.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from mmengine.fileio import get_file_backend, join_path, list_from_file
+from mmengine.utils import deprecated_api_warning
 from mmpretrain.datasets import CUB, ImageNet
 from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
 
@@ -22,16 +24,35 @@ from .folders import DataFolderError, dataset_help
 WNID = re.compile(r'n\d{8}')
 
 
-def _check_part(part: str | None) -> None:
-    if part not in (None, 'choose', 'report'):
-        raise ValueError(f"part={part!r} must be 'choose', 'report' or None")
+# Subsets, by their deprecated names.
+OLD_SUBSETS = dict(choose='calibration', report='evaluation')
 
 
-def _part_of(data_list: list[dict], part: str | None) -> list[dict]:
-    """Every fifth image, the others, or all."""
-    if part is None:
+def _checked_subset(subset: str | None) -> str | None:
+    """The name of a subset, or None for all images.
+
+    Raises:
+        ValueError: If there is no subset of this name.
+    """
+    if subset in OLD_SUBSETS:
+        new = OLD_SUBSETS[subset]
+        warnings.warn(
+            f'subset={subset!r} is deprecated and will be removed in the next version; use {new!r}',
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        return new
+    if subset not in (None, 'calibration', 'evaluation'):
+        raise ValueError(f"subset={subset!r} must be 'calibration', 'evaluation' or None")
+    return subset
+
+
+def _select(data_list: list[dict], subset: str | None) -> list[dict]:
+    """Every fifth image for calibration, the others for evaluation, or all."""
+    if subset is None:
         return data_list
-    return [info for i, info in enumerate(data_list) if (i % 5 == 0) == (part == 'choose')]
+    wanted = subset == 'calibration'
+    return [info for i, info in enumerate(data_list) if (i % 5 == 0) == wanted]
 
 
 @DATASETS.register_module()
@@ -39,53 +60,53 @@ def _part_of(data_list: list[dict], part: str | None) -> list[dict]:
 class ImageNetBoxes(ImageNet):
     """ImageNet with the boxes of ILSVRC's localization task, from XML files.
 
-    The file of ``CLASS/NAME.JPEG`` is ``CLASS/NAME.xml`` or, as for the validation data, ``NAME.xml``.
-    Coordinates there are indices of pixels that count from 0, the last one included (xmax is the width
-    less 1 at most), so that a box reaches to xmax + 1. Corners come in any order, and boxes are clipped
-    to the size that the file names, as some of the training data need it (where that is not the
-    image's size they are not rescaled). Objects of another class do not count; names that are no class
-    number (``Scottish_deerhound``) do.
+    The boxes of ``CLASS/NAME.JPEG`` are in ``CLASS/NAME.xml`` or, as for the validation data,
+    ``NAME.xml``. Coordinates in the file are inclusive pixel indices that count from 0 (xmax is at most
+    the width minus 1), so a box ends at xmax + 1. Corners may be in any order. Boxes are clipped to the
+    size in the file, which some training data need, but not rescaled if the image has another size.
+    Objects of other classes are left out, unless their name is not a class number
+    (``Scottish_deerhound``).
 
     Args:
         data_root (str): Root of images and boxes.
         split (str): ``'train'`` or ``'val'``. Default: ``''``, as in mmpretrain.
         box_prefix (str, optional): Folder of the boxes, below ``data_root``. Default:
             ``'Annotations/CLS-LOC/SPLIT'`` (``val`` without a split).
-        without_boxes (str): What becomes of images without a box, more than half of the training data:
-            ``'raise'`` or ``'drop'``. Default: ``'raise'``.
-        part (str, optional): The labels of the test images are not public. So that a threshold is not
-            chosen on the images that it is reported on, ``'choose'`` is every fifth image, and
-            ``'report'`` the others. Default: all.
+        without_boxes (str): For images without a box, more than half of the training data: ``'raise'``
+            an error or ``'drop'`` them. Default: ``'raise'``.
+        subset (str, optional): ``'calibration'``, every fifth image, to choose a threshold on, or
+            ``'evaluation'``, the others, to report results on: the labels of the test images are not
+            public. Default: None, all images.
         **kwargs: Of :class:`mmpretrain.datasets.ImageNet`.
 
     Raises:
-        DataFolderError: If the folder of boxes or the box of an image is missing, or a file is not what
-            it should be.
-        ValueError: For an argument that is not one.
+        DataFolderError: If the folder of boxes or the box of an image is missing, or a file is not
+            valid.
+        ValueError: If an argument is impossible.
     """
 
+    @deprecated_api_warning(dict(part='subset'), 'ImageNetBoxes')
     def __init__(
         self,
         data_root: str = '',
         split: str = '',
         box_prefix: str | None = None,
         without_boxes: str = 'raise',
-        part: str | None = None,
+        subset: str | None = None,
         **kwargs: Any,
     ):
-        _check_part(part)
+        self.subset = _checked_subset(subset)
         if without_boxes not in ('raise', 'drop'):
             raise ValueError(f"without_boxes={without_boxes!r} must be 'raise' or 'drop'")
         if split == 'test' or not kwargs.get('with_label', True):
-            raise ValueError(f'split={split!r}: the boxes are of a class, so images need labels')
+            raise ValueError(f'split={split!r}: boxes belong to a class, so the images need labels')
         self.box_prefix = box_prefix or f'Annotations/CLS-LOC/{split or "val"}'
         self.without_boxes = without_boxes
-        self.part = part
         super().__init__(data_root=data_root, split=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Images, labels and boxes."""
-        data_list = _part_of(super().load_data_list(), self.part)
+        data_list = _select(super().load_data_list(), self.subset)
         advice = dataset_help(type(self).__name__, self.data_root)
         folder = join_path(self.data_root, self.box_prefix) if self.data_root else self.box_prefix
         backend = get_file_backend(folder, enable_singleton=True)
@@ -119,12 +140,12 @@ class ImageNetBoxes(ImageNet):
 
 
 def _read_xml(text: str, folder: str) -> np.ndarray:
-    """Boxes in an ILSVRC file, (n, 4), of the class that is the image's folder if one is.
+    """Boxes in an ILSVRC file, (n, 4), of the class that names the image's folder, if it does.
 
     Raises:
-        ParseError, ValueError: If the file is not as it should be.
+        ParseError, ValueError: If the file is not valid.
     """
-    if '<!ENTITY' in text:  # which an old parser would expand without bound
+    if '<!ENTITY' in text:  # old parsers expand them without a limit
         raise ValueError('it declares entities (<!ENTITY)')
     root = ElementTree.fromstring(text)
     corners, classes = [], set()
@@ -150,7 +171,7 @@ def _read_xml(text: str, folder: str) -> np.ndarray:
 
 
 def _number(text: str) -> float:
-    """A coordinate, below 2**24: further ones are no pixels, and not what they were as float32."""
+    """A coordinate below 2**24, up to which float32 is exact."""
     value = float(text)
     if not abs(value) < 2**24:
         raise ValueError(f'{text[:50]!r} is no coordinate of a pixel')
@@ -162,26 +183,26 @@ def _number(text: str) -> float:
 class CUBBoxes(CUB):
     """CUB-200-2011 with the box of each bird, from ``bounding_boxes.txt``.
 
-    A line is the image's number, x, y, width and height; the box reaches from x to x + width.
+    Each line has the image's number, x, y, width and height; the box extends from x to x + width.
 
     Args:
-        part (str, optional): ``'choose'`` is every fifth image, ``'report'`` the others, so that a
-            threshold is not chosen on the images that it is reported on. Default: all.
+        subset (str, optional): ``'calibration'``, every fifth image, to choose a threshold on, or
+            ``'evaluation'``, the others, to report results on. Default: None, all images.
         **kwargs: Of :class:`mmpretrain.datasets.CUB`.
 
     Raises:
-        DataFolderError: If the file is missing, an image is not in it, or a line is not as said.
-        ValueError: If ``part`` is another.
+        DataFolderError: If the file is missing, lacks an image, or has an invalid line.
+        ValueError: If there is no such subset.
     """
 
-    def __init__(self, *args: Any, part: str | None = None, **kwargs: Any):
-        _check_part(part)
-        self.part = part
+    @deprecated_api_warning(dict(part='subset'), 'CUBBoxes')
+    def __init__(self, *args: Any, subset: str | None = None, **kwargs: Any):
+        self.subset = _checked_subset(subset)
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Images, labels and boxes."""
-        data_list = _part_of(super().load_data_list(), self.part)
+        data_list = _select(super().load_data_list(), self.subset)
         advice = dataset_help(type(self).__name__, self.data_root)
         path = self.backend.join_path(self.data_root, 'bounding_boxes.txt')
         if not self.backend.exists(path):
@@ -190,7 +211,7 @@ class CUBBoxes(CUB):
         try:
             lines = list_from_file(path)
         except UnicodeDecodeError as error:
-            raise DataFolderError(f'{path} is no text ({error}). {advice}') from error
+            raise DataFolderError(f'{path} is not a text file ({error}). {advice}') from error
         for line in lines:
             try:
                 number, x, y, width, height = (_number(part) for part in line.split())

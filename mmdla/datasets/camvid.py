@@ -15,17 +15,16 @@ from .paired import PairedFilesMixin
 @DATASETS.register_module()
 @MMSEG_DATASETS.register_module()
 class CamVidDataset(PairedFilesMixin, BaseSegDataset):
-    """CamVid: 367, 101 and 233 frames of 480x360, 11 classes.
+    """CamVid: 367 training, 101 validation and 233 test frames of 480x360, with 11 classes.
 
-    In SegNet's folder layout ``train``, ``trainannot``, ``val``, ``valannot``, ``test``,
-    ``testannot``: an image and its labels have the same stem. Label 11 is void and read as 255. Without
-    ``seg_map_path`` in ``data_prefix`` there are images only. See
-    :class:`~mmdla.datasets.paired.PairedFilesMixin` for lists, links and suffixes.
+    The folders are SegNet's: ``train``, ``trainannot``, ``val``, ``valannot``, ``test``, ``testannot``.
+    An image and its labels have the same stem. Label 11, void, is read as 255. Without ``seg_map_path``
+    in ``data_prefix`` the images have no labels. See :class:`~mmdla.datasets.paired.PairedFilesMixin`
+    for lists, links and suffixes.
 
     Args:
-        img_suffix (str | Sequence[str]): What image names may end in. Default: ``('.png', '.jpg',
-            '.jpeg')``.
-        seg_map_suffix (str | Sequence[str]): What label names end in. Default: ``'.png'``.
+        img_suffix (str | Sequence[str]): Suffixes of images. Default: ``('.png', '.jpg', '.jpeg')``.
+        seg_map_suffix (str | Sequence[str]): Suffixes of label maps. Default: ``'.png'``.
         **kwargs: Of :class:`mmseg.datasets.BaseSegDataset`.
 
     Raises:
@@ -54,5 +53,5 @@ class CamVidDataset(PairedFilesMixin, BaseSegDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
-        """Old to new labels: void to 255, and a user's choice of classes as in mmseg."""
+        """Map old labels to new ones: void to 255, and selected classes as in mmseg."""
         return {**(super().get_label_map(new_classes) or {}), cls.VOID: 255}

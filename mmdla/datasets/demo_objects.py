@@ -31,7 +31,7 @@ from .generated import check_count, generate_once
 MANIFEST = 'demo_objects.json'
 BOXES = 'boxes.json'
 VERSION = 1
-# What may come of reading a file that is another JSON, or none.
+# Errors from reading a file that is not the JSON that was written.
 WRONG_JSON = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 SIZES = dict(train=1000, val=200, test=200)
 IMAGE_SIZE = 192
@@ -388,7 +388,7 @@ class ObjectPicture:
     """A picture of one thing.
 
     Args:
-        seed (Sequence[int]): What the picture is drawn from; equal seeds give equal pictures.
+        seed (Sequence[int]): Seed of the picture; equal seeds produce equal pictures.
         name (str): One of ``CLASSES``.
         size (int): Sides of the picture in pixels. Default: 192.
 
@@ -543,7 +543,7 @@ class ObjectPicture:
             inside = mask > 0
             thing[y0:y1, x0:x1][inside] = layer[inside]
             cover[y0:y1, x0:x1][inside] = 255
-        # Averages of whole blocks, exact in integers; where nothing is, the thing is black.
+        # Averages of blocks are exact in integers; the thing is black where it does not cover.
         size = (self.size, self.size)
         colours = np.asarray(cv2.resize(thing, size, interpolation=cv2.INTER_AREA))
         covered = np.asarray(cv2.resize(cover, size, interpolation=cv2.INTER_AREA))
@@ -578,25 +578,25 @@ def generate_demo_objects(
     image_size: int = IMAGE_SIZE,
     seed: int = 0,
 ) -> Path:
-    """Write the demo data set, once and whole, however many processes ask for it.
+    """Generate the demo data set, unless it exists.
 
     The first process writes into a folder beside ``root`` and renames it when complete; others wait.
     Picture ``i`` of a split is ``SPLIT/CLASS/{i:05d}.png`` and shows class ``i`` modulo 8.
     ``boxes.json`` says what its numbers mean.
 
     Args:
-        root (str | PathLike): Folder of the data set. It is made if it is not there; if it holds the
-            same data set, nothing happens.
+        root (str | PathLike): Folder of the data set. It is created if necessary; if it holds the
+            same data set already, nothing happens.
         sizes (dict[str, int]): Number of pictures by split.
             Default: ``dict(train=1000, val=200, test=200)``.
         image_size (int): Sides of the pictures in pixels. Default: 192.
-        seed (int): Pictures follow from it. Default: 0.
+        seed (int): Seed of the pictures. Default: 0.
 
     Returns:
         Path: ``root``.
 
     Raises:
-        DataFolderError: If ``root`` holds something else, or not all of it.
+        DataFolderError: If ``root`` holds something else, or is incomplete.
         ValueError: If a size is impossible.
     """
     if not sizes or min(sizes.values()) < 1:
@@ -606,10 +606,10 @@ def generate_demo_objects(
     recipe = dict(version=VERSION, sizes=dict(sizes), image_size=image_size, seed=seed)
 
     def draw(folder: Path) -> None:
-        jobs = [(split, i) for split, count in sizes.items() for i in range(count)]
-        print(f'Drawing {len(jobs)} pictures of things into {root}')
-        pictures = track_iter_progress(jobs)
-        boxes = dict(_write_picture(folder, split, i, seed, image_size) for split, i in pictures)
+        pictures = [(split, i) for split, count in sizes.items() for i in range(count)]
+        print(f'Drawing {len(pictures)} pictures of things into {root}')
+        progress = track_iter_progress(pictures)
+        boxes = dict(_write_picture(folder, split, i, seed, image_size) for split, i in progress)
         _write_boxes(folder / BOXES, boxes)
 
     def check(folder: Path) -> None:
@@ -621,7 +621,7 @@ def generate_demo_objects(
 
 
 def picture_seed(seed: int, split: str, i: int) -> list[int]:
-    """What picture ``i`` of a split is drawn from, given the data set's seed."""
+    """The seed of picture ``i`` of a split."""
     return [seed, zlib.crc32(split.encode()), i]
 
 
@@ -653,7 +653,7 @@ class DemoObjectsDataset(BaseDataset):
     y1 in pixels, x1 and y1 one past the last.
 
     Args:
-        data_root (str): Folder of the data set; made if it is not there.
+        data_root (str): Folder of the data set; created if necessary.
         split (str): One of those in ``sizes``. Default: 'train'.
         sizes (dict[str, int]): Pictures by split. Default: ``dict(train=1000, val=200, test=200)``.
         image_size (int): Sides of the pictures in pixels. Default: 192.
@@ -683,7 +683,7 @@ class DemoObjectsDataset(BaseDataset):
         super().__init__(ann_file=BOXES, data_root=str(data_root), **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Read the split's part of ``boxes.json``, class after class in turn."""
+        """Read the split's part of ``boxes.json``, with alternating classes."""
         data = []
         try:
             for path, box in json.loads(Path(self.ann_file).read_text())['boxes'].items():
@@ -696,6 +696,6 @@ class DemoObjectsDataset(BaseDataset):
         except WRONG_JSON as error:
             raise DataFolderError(
                 f'{self.ann_file} is not as it was written ({error!r}). Remove {self.data_root} and it '
-                'is drawn anew.'
+                'is generated again.'
             ) from error
         return data

@@ -43,7 +43,7 @@ class Scene:
     """One street scene.
 
     Args:
-        seed (Sequence[int]): What the scene is drawn from; equal seeds give equal scenes.
+        seed (Sequence[int]): Seed of the scene; equal seeds produce equal scenes.
         size (tuple[int, int]): Height and width.
 
     Attributes:
@@ -388,22 +388,22 @@ def generate_demo_streets(
     image_size: Sequence[int] = IMAGE_SIZE,
     seed: int = 0,
 ) -> Path:
-    """Write the demo data set, once and whole, however many processes ask for it.
+    """Generate the demo data set, unless it exists.
 
     The first process writes into a folder beside ``root`` and renames it when complete; others wait.
 
     Args:
-        root (str | PathLike): Folder of the data set. It is made if it is not there; if it holds the
-            same data set, nothing happens.
+        root (str | PathLike): Folder of the data set. It is created if necessary; if it holds the
+            same data set already, nothing happens.
         sizes (dict[str, int]): Number of images by split. Default: ``dict(train=240, val=40)``.
         image_size (Sequence[int]): Height and width. Default: (128, 256).
-        seed (int): Scenes follow from it. Default: 0.
+        seed (int): Seed of the scenes. Default: 0.
 
     Returns:
         Path: ``root``.
 
     Raises:
-        DataFolderError: If ``root`` holds something else, or not all of it.
+        DataFolderError: If ``root`` holds something else, or is incomplete.
         ValueError: If a size is impossible.
     """
     if not sizes or min(sizes.values()) < 1:
@@ -415,9 +415,9 @@ def generate_demo_streets(
     recipe = dict(version=VERSION, sizes=dict(sizes), image_size=list(image_size), seed=seed)
 
     def draw(folder: Path) -> None:
-        jobs = [(split, i) for split, count in sizes.items() for i in range(count)]
-        print(f'Drawing {len(jobs)} street scenes into {root}')
-        for split, i in track_iter_progress(jobs):
+        scenes = [(split, i) for split, count in sizes.items() for i in range(count)]
+        print(f'Drawing {len(scenes)} street scenes into {root}')
+        for split, i in track_iter_progress(scenes):
             _write_scene(folder, split, i, seed, (height, width))
 
     def check(folder: Path) -> None:
@@ -446,18 +446,18 @@ def _write_scene(root: Path, split: str, i: int, seed: int, size: tuple[int, int
 @DATASETS.register_module()
 @MMSEG_DATASETS.register_module()
 class DemoStreetsDataset(PairedFilesMixin, CityscapesDataset):
-    """Cityscapes' reader over generated street scenes, which are drawn on first use.
+    """Generated street scenes in the format of Cityscapes, which are drawn on first use.
 
     Args:
-        data_root (str): Folder of the data set; made if it is not there.
+        data_root (str): Folder of the data set; created if necessary.
         sizes (dict[str, int]): Images by split. Default: ``dict(train=240, val=40)``.
         image_size (Sequence[int]): Height and width. Default: (128, 256).
         seed (int): Default: 0.
         **kwargs: Of :class:`mmseg.datasets.CityscapesDataset`.
 
     Raises:
-        DataFolderError: If ``data_root`` holds something else, or not all of it.
-        ValueError: If a size is impossible, or that of the split to be read is lacking.
+        DataFolderError: If ``data_root`` holds something else, or is incomplete.
+        ValueError: If a size is impossible, or ``sizes`` lacks the split to read.
     """
 
     generates = True

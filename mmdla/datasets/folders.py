@@ -1,4 +1,4 @@
-"""Folders of data: where each known data set is expected, lists of files, new folders."""
+"""Folders of data sets: where known data sets are expected, lists of files, new folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from mmengine import fileio
 
 GUIDE = 'docs/data.md'
-# Variable that sets each data set's root, and what its root holds.
+# Environment variable with the root of each known data set, and the content of the root.
 KNOWN = {
     'ImageNet': (
         'IMAGENET_ROOT',
@@ -67,33 +67,33 @@ KNOWN = {
 
 
 class DataFolderError(FileNotFoundError):
-    """A data set's folder is missing or incomplete; the message says how to mend it."""
+    """A data set's folder is missing or incomplete; the message says what to do."""
 
 
 def is_nonempty(path: str | os.PathLike) -> bool:
-    """Whether there is a file, or a folder that is not empty."""
+    """Whether a path is a file, or a folder that is not empty."""
     path = Path(path)
     return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
 @contextmanager
 def new_folder(root: str | os.PathLike) -> Iterator[Path]:
-    """A folder to fill, which becomes ``root`` when that is done, and is removed if it fails.
+    """A new folder to fill: it is renamed to ``root`` when complete, and removed after an error.
 
     Args:
-        root (str | PathLike): Must not be there, or be an empty folder.
+        root (str | PathLike): Must not exist, or be an empty folder.
 
     Yields:
         Path: An empty folder beside ``root``.
 
     Raises:
-        DataFolderError: If there is something already.
+        DataFolderError: If ``root`` holds something already.
     """
     root = Path(root)
 
     def check() -> None:
         if is_nonempty(root):
-            raise DataFolderError(f'{root} is there already: move it away, or name another folder')
+            raise DataFolderError(f'{root} exists already: move it away, or choose another folder')
 
     check()
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def new_folder(root: str | os.PathLike) -> Iterator[Path]:
 
 
 def dataset_help(dataset: str, data_root: str | None) -> str:
-    """What a data set reads from where, and how to get it: the end of every message."""
+    """Where a data set is read from and how to get it, for the end of messages."""
     variable, holds = KNOWN.get(dataset, (None, None))
     advice = f'{dataset} reads data_root={data_root!r}'
     if variable:
@@ -118,15 +118,15 @@ def dataset_help(dataset: str, data_root: str | None) -> str:
 
 
 def read_list(path: str, advice: str, backend_args: dict | None = None) -> list[str]:
-    """Names in a list, one a line, from any editor: byte order marks, CRLF, backslashes, empty lines.
+    """Read names from a list, one on each line; CRLF, backslashes and empty lines are allowed.
 
     Args:
         path (str): The list, in UTF-8, or in UTF-16 with its byte order mark.
-        advice (str): End of the message.
+        advice (str): End of error messages.
         backend_args (dict, optional): Of mmengine's file backend. Default: None.
 
     Raises:
-        DataFolderError: If there is no such file, or it is no text.
+        DataFolderError: If there is no such file, or it is not text.
     """
     if not fileio.isfile(path, backend_args=backend_args):
         raise DataFolderError(f'The list {path} is missing. {advice}')

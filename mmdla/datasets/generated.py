@@ -1,4 +1,4 @@
-"""Data sets that are drawn on first use: once and whole, however many processes ask for them."""
+"""Data sets that are generated on first use, completely and by one process only."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def generate_once(
     draw: Callable[[Path], None],
     check: Callable[[Path], None],
 ) -> Path:
-    """Have a data set drawn if it is not there, and checked if it is.
+    """Generate a data set if it does not exist, and check it if it does.
 
-    The first process draws into a folder beside ``root`` and renames it when complete; others wait.
+    The first process writes into a folder beside ``root`` and renames it when complete; others wait.
 
     Args:
         root (Path): Folder of the data set.
-        recipe (dict): What the data set follows from; JSON keeps it as it is.
-        manifest (str): Name of the file, in ``root``, that keeps it.
-        variable (str): Environment variable that names another folder, for the message.
+        recipe (dict): Parameters of the data set; must be representable as JSON.
+        manifest (str): Name of the file in ``root`` that stores them.
+        variable (str): Environment variable for another folder, for the message.
         draw (Callable[[Path], None]): Writes the data set into a folder.
-        check (Callable[[Path], None]): Raises DataFolderError if a folder lacks a part of it.
+        check (Callable[[Path], None]): Raises DataFolderError if a folder is incomplete.
 
     Returns:
         Path: ``root``.
 
     Raises:
-        DataFolderError: If ``root`` holds something else, or not all of it.
+        DataFolderError: If ``root`` holds something else, or is incomplete.
     """
 
     def is_there() -> bool:
@@ -45,16 +45,16 @@ def generate_once(
         try:
             found = json.loads(path.read_text()) if path.is_file() else None
         except (ValueError, RecursionError) as error:
-            found = f'no JSON, {error}'
+            found = f'invalid JSON, {error}'
         if found != recipe:
             raise DataFolderError(
-                f'{root} is there already and is not the demo data set asked for (its {manifest}: '
+                f'{root} exists already and is not the demo data set of the config (its {manifest}: '
                 f'{found}, wanted: {recipe}). Move it away, or set {variable} to another folder.'
             )
         check(root)
         return True
 
-    # The folder appears whole, so that one that is there needs no lock, and no right to write.
+    # The folder is renamed when complete, so reading it needs neither a lock nor write access.
     if is_there():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -68,20 +68,20 @@ def generate_once(
 
 
 def check_count(folder: Path, pattern: str, wanted: int, root: Path) -> None:
-    """Raise if a folder of a generated data set does not hold as many files as it should.
+    """Check the number of files in a folder of a generated data set.
 
     Args:
         folder (Path): The folder.
-        pattern (str): What to count in it.
-        wanted (int): How many there should be.
+        pattern (str): Pattern of the files to count.
+        wanted (int): Expected number of files.
         root (Path): Of the data set, for the message.
 
     Raises:
-        DataFolderError: If there are more or fewer.
+        DataFolderError: If the number differs.
     """
     there = len(list(folder.glob(pattern)))
     if there != wanted:
         raise DataFolderError(
             f'{folder} holds {there} of the {wanted} {Path(pattern).name} that the demo data set has. '
-            f'Remove {root} and it is drawn anew.'
+            f'Remove {root} to generate it again.'
         )

@@ -1,4 +1,4 @@
-"""Images and label maps of the same stem: in lists, behind links, `.PNG` or `.png`."""
+"""Pairs images and label maps by their stems: from folders or lists, with links and any suffix."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from .folders import DataFolderError, dataset_help, read_list
 
 
 class PairedFilesMixin:
-    """Lets a :class:`mmseg.datasets.BaseSegDataset`, which it precedes, find files as users have them.
+    """Extends how a :class:`mmseg.datasets.BaseSegDataset`, listed after it as a base, finds its files.
 
-    It takes what mmseg takes, and several suffixes, in any case: the first that is there is taken, and
-    ``''`` in ``seg_map_suffix`` stands for a folder. A name in ``ann_file`` may have its suffix.
+    In addition to mmseg's arguments, suffixes may be several and in any case. The first suffix with an
+    existing file is used, and ``''`` in ``seg_map_suffix`` stands for a folder. A name in ``ann_file``
+    may include its suffix.
 
-    A missing label map is left to the pipeline to miss, since that of inference reads none: a warning
-    says how many there are. Another counts the files that are passed over.
+    A missing label map is not an error here, since the pipeline of inference does not read it; a
+    warning gives the number of missing ones. Another warning gives the number of files that are
+    ignored.
 
     Raises:
-        DataFolderError: If there is no image at all, or one that a list names is missing.
+        DataFolderError: If there is no image, or one that a list names is missing.
     """
 
     # Of BaseSegDataset.
@@ -36,13 +38,13 @@ class PairedFilesMixin:
     reduce_zero_label: bool
 
     def folders(self) -> list[tuple[str, str | None]]:
-        """Folders of images, each with its folder of label maps if there is any."""
+        """Folders of images, each with its folder of label maps or None."""
         return [(self.data_prefix.get('img_path') or '', self.data_prefix.get('seg_map_path'))]
 
     def find_pairs(self) -> list[tuple[str, str | None]]:
-        """Images and label maps, in order of name or of the list. Files may be missing."""
+        """Paths of images and label maps, in order of name or of the list; files may be missing."""
         parts = [
-            _Part(*folders, self.img_suffix, self.seg_map_suffix, self.backend_args)
+            _FolderPair(*folders, self.img_suffix, self.seg_map_suffix, self.backend_args)
             for folders in self.folders()
         ]
         if self.ann_file:
@@ -53,8 +55,8 @@ class PairedFilesMixin:
             return [next((p for p in parts if s in p.images), parts[0]).pair(s) for s in stems]
         for part in parts:
             if not part.images:
-                raise DataFolderError(f'The folder of images {part.what_is_wrong()}. {self.help()}')
-            part.warn_of_others()
+                raise DataFolderError(f'The folder of images {part.why_empty()}. {self.help()}')
+            part.warn_about_ignored()
         return [
             part.pair(stem)
             for part in parts
@@ -62,19 +64,19 @@ class PairedFilesMixin:
         ]
 
     def load_data_list(self) -> list[dict]:
-        """Images and label maps as mmseg keeps them."""
+        """Images and label maps in mmseg's format."""
         pairs, name = self.find_pairs(), type(self).__name__
         missing = self._missing([image for image, _ in pairs])
         if missing or not pairs:
             raise DataFolderError(
-                f'{len(missing)} of {len(pairs)} images that {name} has listed are missing'
+                f'{len(missing)} of {len(pairs)} images that {name} lists are missing'
                 f'{"; the first: " + missing[0] if missing else ""}. {self.help()}'
             )
         missing = self._missing([label for _, label in pairs if label is not None])
         if missing:
             warnings.warn(
-                f'{len(missing)} of {len(pairs)} images of {name} have no label map; the first that is '
-                f'missing: {missing[0]}. {self.help()}',
+                f'{len(missing)} of {len(pairs)} images of {name} have no label map; the first missing '
+                f'file: {missing[0]}. {self.help()}',
                 stacklevel=2,
             )
         common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
@@ -85,15 +87,15 @@ class PairedFilesMixin:
         ]
 
     def help(self) -> str:
-        """Where the data set is expected, for the end of a message."""
+        """Where the data set is expected, for the end of messages."""
         return dataset_help(type(self).__name__, self.data_root)
 
     def _missing(self, paths: Sequence[str]) -> list[str]:
         return [path for path in paths if not fileio.exists(path, backend_args=self.backend_args)]
 
 
-class _Part:
-    """A folder of images and one of label maps, or None, with what is below them by stem."""
+class _FolderPair:
+    """A folder of images and one of label maps or None, with the files in them by stem."""
 
     def __init__(
         self,
@@ -110,9 +112,9 @@ class _Part:
         self.labels, _ = ({}, []) if label_dir is None else self._list(label_dir, self.label_suffix)
 
     def _list(self, folder: str, suffixes: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-        """Paths below a folder by stem, and those whose stem another suffix has taken.
+        """Paths below a folder by stem, and other paths of the same stem with another suffix.
 
-        Links are followed and hidden files passed over, as in mmseg.
+        As in mmseg, links are followed and hidden files ignored.
         """
         found: dict[str, str] = {}
         others: list[str] = []
@@ -137,22 +139,23 @@ class _Part:
         return sorted(self.images, key=lambda stem: self.images[stem])
 
     def pair(self, stem: str) -> tuple[str, str | None]:
-        """Paths of an image and its label map, there or not."""
+        """Paths of an image and its label map, which may not exist."""
         image = os.path.join(self.img_dir, self.images.get(stem, stem + self.img_suffix[0]))
         if self.label_dir is None:
             return image, None
         return image, os.path.join(self.label_dir, self.labels.get(stem, stem + self.label_suffix[0]))
 
-    def what_is_wrong(self) -> str:
+    def why_empty(self) -> str:
+        """Why there is no image, for a message."""
         if not fileio.isdir(self.img_dir, backend_args=self.backend_args):
             return f'is missing: {self.img_dir}'
         return f'holds none that ends in {" or ".join(self.img_suffix)}: {self.img_dir}'
 
-    def warn_of_others(self) -> None:
-        """Say what is left out: images of a stem that is there already, and labels without image."""
+    def warn_about_ignored(self) -> None:
+        """Warn about ignored files: further images of the same stem, and labels without an image."""
         if self.others and self.img_dir != self.label_dir:
             warnings.warn(
-                f'{len(self.others)} images in {self.img_dir} are left out, since there is another '
+                f'{len(self.others)} images in {self.img_dir} are ignored, since there is another '
                 f'of the same stem; the first: {self.others[0]}',
                 stacklevel=4,
             )

@@ -1,8 +1,7 @@
-"""Data set validation: what is certain to fail, or likely a mistake, said before training starts.
+"""Validation of data sets before training: certain failures are errors, likely mistakes are warnings.
 
-The data sets that were built are asked for the paths of all their samples, and a few samples run
-through their own pipelines. How a data set finds its files, and which formats a loader reads, is not
-known here.
+It asks the data sets for the paths of all their samples, and runs a few samples through their
+pipelines. It does not know how a data set finds its files, or which formats a loader reads.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ ORIENTATION = 0x0112  # EXIF
 
 
 class DatasetError(ValueError):
-    """A data set cannot be used; the message names it, a sample of it, and what would be right."""
+    """A data set cannot be used; the message names it, a sample, and what would be right."""
 
 
 def build_dataset(cfg: dict) -> Dataset:
-    """Build a data set from its config, completely.
+    """Build a data set from its config, and load its list of samples.
 
     Args:
         cfg (dict): Config of the data set.
 
     Raises:
-        DataFolderError, DatasetError: With the library's own reason, and for data sets that are known
-            what their folder holds and how to get it.
+        DataFolderError, DatasetError: With the library's own reason; for known data sets also with the
+            expected content of the folder and how to get it.
     """
     try:
         dataset = DATASETS.build(cfg)
@@ -53,14 +52,14 @@ def build_dataset(cfg: dict) -> Dataset:
         raise
     except (OSError, ValueError, AssertionError) as error:
         name = _name(cfg)
-        reason = _lists_nothing(cfg) or f'{type(error).__name__}: {error}'.rstrip('.')
+        reason = _why_empty(cfg) or f'{type(error).__name__}: {error}'.rstrip('.')
         raise DatasetError(
             f'{name} cannot be built: {reason}{_advice(name, cfg.get("data_root"))}'
         ) from error
 
 
 def _advice(name: str, data_root: str | None) -> str:
-    """How to get a data set that is known; '' for any other."""
+    """How to get a known data set; '' for any other."""
     return f'. {dataset_help(name, data_root)}' if name in KNOWN else ''
 
 
@@ -69,16 +68,16 @@ def _name(cfg: dict) -> str:
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
-def _lists_nothing(cfg: dict) -> str:
-    """Where a data set looked that lists no sample; '' for any other.
+def _why_empty(cfg: dict) -> str:
+    """The arguments with which a data set found no sample; '' for any other data set.
 
-    mmengine's data sets fail on an empty list while they serialize it, without a word about it.
+    The error that mmengine's data sets raise for an empty list does not mention it.
     """
     try:
         dataset = DATASETS.build({**cfg, 'lazy_init': True})
         if dataset.load_data_list():
             return ''
-    except Exception:  # then the first reason is the one to tell
+    except Exception:  # then report the first error
         return ''
     names = ('ann_file', 'data_prefix', 'img_suffix', 'seg_map_suffix')
     found = [f'{n}={getattr(dataset, n)!r}' for n in names if getattr(dataset, n, None)]
@@ -86,22 +85,22 @@ def _lists_nothing(cfg: dict) -> str:
 
 
 def sample_name(dataset: Dataset, index: int) -> str:
-    """A sample by its number and, where the data set knows them, its files."""
+    """A sample's number and, if the data set knows them, its files, for messages."""
     named = ', '.join(f'{key}={path!r}' for key, path in _paths(_info(dataset, index)).items())
     return f'sample {index}' + (f' ({named})' if named else '')
 
 
 def _info(dataset: Dataset, index: int) -> dict:
-    """What a data set says of a sample; nothing if it is not one of mmengine's kind."""
+    """A data set's information about a sample; empty if it is not of mmengine's kind."""
     try:
         info = dataset.get_data_info(index)  # type: ignore[attr-defined]
-    except Exception:  # a user's own may know nothing, or mean another thing by the name
+    except Exception:  # a user's own class may lack the method, or use its name for something else
         return {}
     return info if isinstance(info, dict) else {}
 
 
 def _paths(info: dict) -> dict[str, str]:
-    """The paths in what a data set says of a sample."""
+    """The paths in a data set's information about a sample."""
     return {
         k: os.fspath(v)
         for k, v in info.items()
@@ -111,15 +110,15 @@ def _paths(info: dict) -> dict[str, str]:
 
 @dataclass
 class Outputs:
-    """What the labels of a data set are compared with.
+    """The outputs of a network, with which the labels of a data set are compared.
 
     Attributes:
-        num_classes (int): Classes that the network tells apart.
-        argument (str): Where the config says so.
-        ignore_index (int, optional): The label beside them that has no class.
-        loss (nn.Module, optional): The losses of a segmentor's head, which may take other labels,
+        num_classes (int): Number of classes of the network.
+        argument (str): The setting of the config that has this number, for messages.
+        ignore_index (int, optional): The label of ignored pixels.
+        loss (nn.Module, optional): The losses of a segmentor's head, which may accept other labels,
             such as percentages.
-        channels (int): Logits of that head. Default: ``num_classes``.
+        channels (int): Number of the head's logits.
     """
 
     num_classes: int
@@ -138,7 +137,7 @@ class Outputs:
             if isinstance(classes, int):
                 channels = getattr(head, 'out_channels', None) or classes
                 return cls(
-                    # One output channel tells the labels 0 and 1 apart.
+                    # One output channel distinguishes the labels 0 and 1.
                     max(classes, 2),
                     f'model.{name}.num_classes',
                     getattr(head, 'ignore_index', None),
@@ -148,15 +147,15 @@ class Outputs:
         return None
 
     def check(self, labels: Tensor) -> None:
-        """Whether the network has an output for all labels of a sample.
+        """Check that the network has an output for each label of a sample.
 
         Raises:
-            ValueError: If there are others, unless the head's losses take them.
+            ValueError: If it has not, unless the head's losses accept the labels.
         """
         known = (labels >= 0) & (labels < self.num_classes)
         if self.ignore_index is not None:
             known |= labels == self.ignore_index
-        refused = '' if known.all() else self._losses_say(labels)
+        refused = '' if known.all() else self._loss_error(labels)
         if refused is None or known.all():
             return
         wrong = torch.unique(labels[~known]).tolist()
@@ -167,8 +166,8 @@ class Outputs:
             f'{self.num_classes - 1}{ignored}{refused}'
         )
 
-    def _losses_say(self, labels: Tensor) -> str | None:
-        """Why the head's losses do not take some labels, for a message; None if they do."""
+    def _loss_error(self, labels: Tensor) -> str | None:
+        """Why the head's losses do not accept some labels, for a message; None if they do."""
         if self.loss is None:
             return ''
         logits = torch.zeros(1, self.channels, *labels.shape[-2:])
@@ -183,20 +182,20 @@ class Outputs:
 
 @dataclass
 class DatasetValidator:
-    """Validates one data set after the other.
+    """Validates data sets.
 
-    Certain to fail: no sample; a file that is missing and that the pipeline reads; a sample that the
-    pipeline cannot read; labels of several channels, of another size than the image as loaded, or
-    without an output of the network. Warned about: labels that only ever are 0 or ignored, far fewer
-    classes than outputs, images with an orientation that their labels may not follow.
+    Errors are: a data set without samples; a missing file that the pipeline reads; a sample that the
+    pipeline cannot read; labels with several channels, of another size than the loaded image, or
+    without an output of the network. Warnings are: labels that are all 0 or ignored; far fewer classes
+    than outputs; images with an EXIF orientation that their labels may not have.
 
     Args:
-        outputs (Outputs, optional): What labels are compared with. Default: None, they are not.
-        warn (Callable[[str], None]): Called with each warning, once. Default: print.
+        outputs (Outputs, optional): Outputs to compare labels with. Default: None, no comparison.
+        warn (Callable[[str], None]): Called once with each warning. Default: print.
         samples (int): How many samples of each data set to read, evenly spread over it. Default: 8.
 
     Attributes:
-        report (list[str]): For each data set what was looked at.
+        report (list[str]): For each data set, what was checked.
     """
 
     outputs: Outputs | None = None
@@ -206,17 +205,17 @@ class DatasetValidator:
     _warned: set[str] = field(default_factory=set, repr=False)
 
     def __call__(self, name: str, dataset: Dataset) -> None:
-        """Validate a data set, with the data sets that it wraps.
+        """Validate a data set and the data sets that it wraps.
 
         Args:
-            name (str): What messages call it.
-            dataset (Dataset): The data set, built.
+            name (str): Its name in messages.
+            dataset (Dataset): The data set.
 
         Raises:
-            DatasetError: With the first thing that is certain to fail.
+            DatasetError: For the first error.
         """
         if isinstance(dataset, IterableDataset):
-            return  # it cannot be asked for its samples
+            return  # it has no indices
         leaves = list(unwrap(dataset))
         for number, leaf in enumerate(leaves):
             title = f'{name}, {type(leaf).__name__}' + (f' {number}' if len(leaves) > 1 else '')
@@ -241,10 +240,10 @@ class DatasetValidator:
         self.report.append(f'{name}: {looked_at}, {len(indices)} of them read')
 
     def _check_all(self, name: str, dataset: Dataset, count: int) -> int:
-        """Whether each sample's files exist, and its class, where the data set knows it.
+        """Check that each sample's files exist and, where the data set knows it, its class.
 
         Returns:
-            int: Of how many samples the data set knows files.
+            int: The number of samples whose files the data set knows.
         """
         classes = self.outputs.num_classes if self.outputs else np.inf
         samples = 0
@@ -280,7 +279,7 @@ class DatasetValidator:
         return samples
 
     def _check_sample(self, name: str, dataset: Dataset, index: int) -> set[int]:
-        """Read a sample and look at what comes out; the values of its labels."""
+        """Read a sample, check it, and return the values of its labels."""
         sample, loaded = _read(name, dataset, index)
         title = f'{name}, {sample_name(dataset, index)}'
         image, labels = loaded.get('img'), loaded.get('gt_seg_map')
@@ -311,11 +310,11 @@ class DatasetValidator:
     def _check_sizes(
         self, title: str, image: np.ndarray, labels: np.ndarray, path: str | None, sample: Any
     ) -> None:
-        """Whether labels fit an image as both were loaded."""
+        """Check that a loaded image and its labels have the same size."""
         size, labelled = image.shape[:2], labels.shape[:2]
         turned = _orientation(path, image)
         if size == labelled:
-            # 5 and more turn by a quarter: of photographs that are no squares, the sizes would tell.
+            # From 5 on they turn by 90 degrees, which changes the size unless the image is square.
             if turned in (2, 3, 4) or (turned > 4 and size[0] == size[1]):
                 self._warn_once(
                     f'{title}: the photograph has the EXIF orientation {turned}, which its loader '
@@ -323,7 +322,7 @@ class DatasetValidator:
                     "imdecode with color_type='color_ignore_orientation' would not apply it"
                 )
             return
-        # Labels of a lower resolution that the pipeline brings to the image's size are no fault.
+        # Labels of a lower resolution are no error if the pipeline resizes them to the image's size.
         data = sample.get('data_samples') if isinstance(sample, dict) else None
         gt = getattr(getattr(data, 'gt_sem_seg', None), 'data', None)
         inputs = sample.get('inputs') if isinstance(sample, dict) else None
@@ -371,26 +370,26 @@ class DatasetValidator:
 
 
 def unwrap(dataset: Dataset) -> Iterator[Dataset]:
-    """The data sets that a data set wraps (``.dataset``, ``.datasets``), themselves unwrapped."""
+    """The innermost data sets that a data set wraps (``.dataset``, ``.datasets``), or itself."""
     attributes = vars(dataset) if hasattr(dataset, '__dict__') else {}
     inner = attributes.get('dataset', attributes.get('datasets', attributes.get('_dataset')))
     inner = [inner] if isinstance(inner, Dataset) else inner
     if not isinstance(inner, (list, tuple)) or not inner or not isinstance(inner[0], Dataset):
-        yield dataset  # what else it calls so is its own matter
+        yield dataset  # the attribute is something else
         return
     for one in inner:
         yield from unwrap(one)
 
 
 def check_class_folders(splits: dict[str, Sequence[Dataset]], warn: Callable[[str], None]) -> None:
-    """Whether class folders have the same numbers in all splits.
+    """Check that class folders have the same numbers in all splits.
 
     Args:
         splits (dict[str, Sequence[Dataset]]): Unwrapped data sets, by split.
-        warn (Callable[[str], None]): Called with what is likely a mistake.
+        warn (Callable[[str], None]): Called with warnings.
 
     Raises:
-        DatasetError: If a folder has another number in one of them.
+        DatasetError: If a folder has different numbers in two splits.
     """
     seen: dict[str, tuple[int, str]] = {}
     names: dict[int, tuple[str, str]] = {}
@@ -428,7 +427,7 @@ def _read(name: str, dataset: Dataset, index: int) -> tuple[Any, dict[str, np.nd
 
 
 def _run(dataset: Dataset, index: int) -> tuple[Any, dict[str, np.ndarray]]:
-    """A sample as the data set gives it, and its image and label map as they were when first loaded."""
+    """Read a sample; also return its image and label map as they were first loaded."""
     loaded: dict[str, np.ndarray] = {}
 
     def look(results: Any) -> Any:
@@ -458,14 +457,14 @@ def _orientation(path: str | None, image: np.ndarray) -> int:
         if orientation == 1:
             return 1
         stored = cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except Exception:  # of a format that Pillow does not know there is nothing to say
+    except Exception:  # Pillow does not know the format
         return 1
     return 1 if stored is not None and np.array_equal(stored, image) else orientation
 
 
 @contextmanager
 def unchanged_random_state() -> Iterator[None]:
-    """Within it random numbers may be drawn; afterwards the generators are as they were before."""
+    """Restore the state of the random generators afterwards."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002  the transforms draw from it
     try:
         with torch.random.fork_rng(devices=[]):

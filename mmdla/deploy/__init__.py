@@ -1,4 +1,4 @@
-"""Networks for inference: optimized in Python, or exported to files."""
+"""Deployment: networks optimized for inference, or exported to files."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""3x3 convolutions by Winograd's algorithm, where they are faster so, within a network."""
+"""Replaces 3x3 convolutions of a network by Winograd's algorithm where that is faster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .winograd import available, pays, transform_weights
+from .winograd import available, is_profitable, transform_weights
 
 
 class WinogradConv2d(nn.Module):
@@ -49,7 +49,7 @@ def replace_convolutions(module: nn.Module, run: Callable[[], object]) -> None:
 
     Args:
         module (nn.Module): Whose children are replaced.
-        run (Callable): Runs it on an example, which tells the maps' sizes.
+        run (Callable): Runs it on an example, to measure the sizes of the maps.
     """
     shapes: dict[nn.Conv2d, torch.Size] = {}
 
@@ -69,7 +69,7 @@ def replace_convolutions(module: nn.Module, run: Callable[[], object]) -> None:
     fast = {
         conv
         for conv, (batch, channels, height, width) in shapes.items()
-        if pays(channels, conv.out_channels, height, width, batch)
+        if is_profitable(channels, conv.out_channels, height, width, batch)
     }
     if not fast or not available():
         return
@@ -89,7 +89,7 @@ _IN_PLACE = {'iadd', 'isub', 'imul', 'itruediv', 'ifloordiv', 'ipow', 'imod', 'i
 
 
 def _target(graph: fx.GraphModule, node: fx.Node) -> object:
-    """What a node of the compiler's graph does: a function, a method's name, a module's class."""
+    """The target of a node of the compiler's graph: a function, a method's name, a module's class."""
     if node.op == 'call_module':
         return type(graph.get_submodule(str(node.target)))
     is_operator = getattr(node.target, '__module__', None) == '_operator'
@@ -101,7 +101,7 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _added(graph: fx.GraphModule, node: fx.Node, to: fx.Node) -> fx.Node | None:
-    """What a node adds to another of the same shape, if that is what it does."""
+    """The operand that a node adds to another of the same shape; None if it does something else."""
     if node.kwargs or len(node.args) != 2:
         return None
     if _target(graph, node) not in _ADD:
@@ -114,7 +114,7 @@ def _added(graph: fx.GraphModule, node: fx.Node, to: fx.Node) -> fx.Node | None:
 
 
 def _changes(graph: fx.GraphModule, start: fx.Node, end: fx.Node, but: Sequence[fx.Node] = ()) -> bool:
-    """Whether anything between two nodes changes a map in place: then reading it may not be delayed."""
+    """Whether a node between two nodes works in place, so that reading a map later is not allowed."""
     node = start.next
     while node is not end:
         if node not in but and _in_place(graph, node):
@@ -136,13 +136,13 @@ def _in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def fuse(graph: fx.GraphModule) -> int:
-    """Let Winograd convolutions take the concatenation before them, and the sum and ReLU after.
+    """Fuse Winograd convolutions with the concatenation before them and the sum and ReLU after.
 
     Args:
-        graph (fx.GraphModule): As PyTorch's compiler gives it to a backend; changed in place.
+        graph (fx.GraphModule): Graph from PyTorch's compiler; changed in place.
 
     Returns:
-        int: The number of operations that were taken in.
+        int: The number of operations that were fused.
     """
     number = 0
     if not hasattr(torch.ops.mmdla, 'winograd'):
@@ -171,7 +171,7 @@ def fuse(graph: fx.GraphModule) -> int:
             relu = True
             taken.append(after)
         number += len(taken)
-        # Where the last of them stood: what is added may be computed between.
+        # At the place of the last one, since the addend may be computed after the convolution.
         last = taken[-1] if taken else node
         with graph.graph.inserting_after(last):
             new = graph.graph.call_function(node.target, (list(xs), weights, bias, residual, relu))
@@ -187,7 +187,7 @@ def fuse(graph: fx.GraphModule) -> int:
 
 
 def backend(graph: fx.GraphModule, inputs: Sequence[Tensor], **options: Any) -> Callable:
-    """PyTorch's own backend, after :func:`fuse`."""
+    """Backend of ``torch.compile``: :func:`fuse`, then PyTorch's own backend."""
     from torch._inductor.compile_fx import compile_fx
 
     fuse(graph)

@@ -1,7 +1,7 @@
-"""Networks as files that run without this project: ONNX, and PyTorch's own exported programs.
+"""Exports networks to files that run without this project: ONNX and PyTorch's exported programs.
 
-A file takes a batch of images of any number, height and width. What somebody needs to run it without
-the config, its classes and how images are normalized, is in it.
+An exported network takes batches of any number, height and width. The file also holds its classes and
+how images are normalized, so that it can be run without the config.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from .. import __version__
-from ..utils.modes import evaluating
+from ..utils.modes import eval_mode
 
-# What a format's files end in, and what writing and checking them needs beside PyTorch.
+# Suffixes of the formats, and the packages that writing and checking them needs beside PyTorch.
 SUFFIXES = dict(onnx='.onnx', torch_export='.pt2')
 PACKAGES = dict(onnx=('onnx', 'onnxscript', 'onnxruntime'), torch_export=())
-# Under which key a file holds what is not its graph, as JSON.
+# Key under which a file holds the metadata, as JSON.
 KEY = 'mmdla'
-# The deepest maps of the images traced with are larger than one pixel.
+# With images of this size, the deepest maps are larger than one pixel during tracing.
 LEAST_SIDE = 97
 Run = Callable[[Tensor], dict[str, Tensor]]
 
 
 class ExportError(RuntimeError):
-    """A model cannot be exported, or what was written is not the model; the message says which."""
+    """A model cannot be exported, or the file computes something else; the message says which."""
 
 
 def export(
@@ -51,7 +51,7 @@ def export(
     classes: Sequence[str] | None = None,
     tolerance: float = 1e-4,
 ) -> float:
-    r"""Write a model to a file, once what the file computes has been compared with the model.
+    r"""Export a model to a file, and check that the file computes what the model does.
 
     The input is called ``images``, the outputs depend on the task:
 
@@ -59,36 +59,37 @@ def export(
       :class:`mmdla.ClassMapHead` ``class_maps`` (N, classes, h, w);
     - ``logits`` (N, out_channels, H, W), of an ``EncoderDecoder`` of mmseg, at the images' size, before
       softmax or, with one channel, before the sigmoid and the threshold that the file holds;
-    - ``probability`` (N, H, W), of such with a ``BoundaryHead``.
+    - ``probability`` (N, H, W), of an ``EncoderDecoder`` with a ``BoundaryHead``.
 
-    N, H and W are free: the size of the example binds none of them. mmseg's sliding windows are no part
-    of the graph, which takes whole images, or whatever windows it is given.
+    N, H and W are free, whatever the size of the example. mmseg's sliding windows are not part of the
+    graph; it can be run on full images or on windows.
 
     The file is run on the example, and on another number of images that are one row and one column
     larger, by ONNX Runtime or PyTorch.
 
     Args:
-        model (nn.Module): An ``ImageClassifier`` or an ``EncoderDecoder``; it is left as it is.
-        example (Tensor): Images to check with, (N, C, H, W), float32, normalized as the model's
-            ``data_preprocessor`` does it; not normalized with ``normalize``.
-        file (str | PathLike): Where to write, ``.onnx`` or ``.pt2``. It must not be there.
+        model (nn.Module): An ``ImageClassifier`` or an ``EncoderDecoder``; it does not change.
+        example (Tensor): Images to check with, (N, C, H, W), float32, normalized as by the model's
+            ``data_preprocessor``; not normalized if ``normalize`` is set.
+        file (str | PathLike): File to write, ``.onnx`` or ``.pt2``. It must not exist.
         format (str): ``'onnx'`` or ``'torch_export'``. Default: ``'onnx'``.
         normalize (bool): Put the data preprocessor's mean and deviation into the graph, which then
             takes values of 0 to 255. Default: False.
-        classes (Sequence[str], optional): Names of the classes, for the file to hold. Default: none.
-        tolerance (float): Largest difference accepted, as a fraction of the largest value of that
-            output, or, where that is larger, of what is put through the softmax: rounding of logits
-            changes probabilities as much. Default: 1e-4.
+        classes (Sequence[str], optional): Names of the classes, which are stored in the file. Default:
+            None.
+        tolerance (float): Largest difference allowed, as a fraction of the largest value of the output
+            or, if that is larger, of the logits before the softmax, since rounding of logits changes
+            probabilities accordingly. Default: 1e-4.
 
     Returns:
-        float: The largest difference found, as such a fraction.
+        float: The largest difference, as such a fraction.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
-        FileExistsError: If the file is there already.
+        FileExistsError: If the file exists already.
         ImportError: If a package that the format needs is missing, or PyTorch is too old.
         ExportError: If the model's code depends on the size of the images, the exporter fails, or the
-            file computes something else. Nothing is left of it then.
+            file computes something else. No file is left then.
 
     Example:
         >>> from mmpretrain import get_model
@@ -114,7 +115,7 @@ def export(
             f'classes: {len(classes)} names; must be as many as the model tells apart, '
             f'{graph.num_classes}'
         )
-    with evaluating(model), torch.no_grad(), _new_file(file) as part, _quiet():
+    with eval_mode(model), torch.no_grad(), _new_file(file) as part, _quiet():
         program = _trace(graph, example)
         WRITERS[format](program, graph, part, graph.metadata(classes))
         del program
@@ -122,11 +123,11 @@ def export(
 
 
 def load(file: str | os.PathLike, format: str | None = None) -> tuple[Run, dict]:
-    """What runs an exported file, and what is written in it beside the graph.
+    """Load an exported file: a function that runs it, and its metadata.
 
     Args:
-        file (str | PathLike): As :func:`export` wrote it.
-        format (str, optional): ``'onnx'`` or ``'torch_export'``. Default: what its name ends in.
+        file (str | PathLike): A file that :func:`export` wrote.
+        format (str, optional): ``'onnx'`` or ``'torch_export'``. Default: None, from its suffix.
 
     Returns:
         tuple[Callable, dict]: A function from images (N, C, H, W) to a dict of outputs; and ``task``,
@@ -148,14 +149,14 @@ def load(file: str | os.PathLike, format: str | None = None) -> tuple[Run, dict]
 
 
 class Graph(nn.Module):
-    """From images to what a task wants: what is traced.
+    """The module that is traced: from images to the outputs of the task.
 
     Args:
         model (nn.Module): An ``ImageClassifier`` or an ``EncoderDecoder``.
         normalize (bool): Whether to normalize images first. Default: False.
 
     Raises:
-        ValueError: If the model is neither, or has nothing to normalize with.
+        ValueError: If the model is neither, or ``normalize`` is set and it has no mean and std.
     """
 
     mean: Tensor | None
@@ -180,8 +181,7 @@ class Graph(nn.Module):
             self.mean, self.std = preprocessor.mean.clone(), preprocessor.std.clone()
         elif normalize:
             raise ValueError(
-                "normalize=True: the model's data_preprocessor has no mean and std to do it with; "
-                'leave it out'
+                "normalize=True: the model's data_preprocessor has no mean and std; leave it out"
             )
         # mmpretrain's name, mmengine's, and that of upstream's mmseg.
         flags = ('to_rgb', '_channel_conversion', 'channel_conversion')
@@ -190,12 +190,12 @@ class Graph(nn.Module):
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes the model tells apart, as far as it says."""
+        """Number of classes of the model; None if it has no such attribute."""
         part = self.model.head if self.task == 'classification' else self.model
         return getattr(part, 'num_classes', None)
 
     def metadata(self, classes: Sequence[str] | None) -> dict:
-        """What somebody needs to run the file without the config."""
+        """Metadata that is needed to run the file without the config."""
         numbers = {
             name: None if value is None else [float(f'{v:.7g}') for v in value.flatten()]
             for name, value in dict(mean=self.mean, std=self.std).items()
@@ -212,13 +212,13 @@ class Graph(nn.Module):
 
     @property
     def labels(self) -> dict:
-        """How a segmentor's logits become labels, as mmseg's ``predict`` makes them."""
+        """How a segmentor's logits become labels, as in mmseg's ``predict``."""
         if self.model.out_channels > 1:
             return dict(labels='argmax(logits, axis=1)')
         return dict(labels='sigmoid(logits) > threshold', threshold=self.model.decode_head.threshold)
 
-    def respond(self, images: Tensor) -> dict[str, Tensor]:
-        """The outputs before they are made probabilities."""
+    def raw_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """The outputs before softmax or sigmoid."""
         if self.normalize and self.mean is not None and self.std is not None:
             images = (images - self.mean) / self.std
         if self.task != 'classification':
@@ -230,20 +230,20 @@ class Graph(nn.Module):
         return found
 
     def _logits(self, images: Tensor) -> Tensor:
-        """A segmentor's, at the images' size."""
+        """Logits of a segmentor at the images' size."""
         from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
         model, size = self.model, images.shape[2:]
         predict = getattr(type(model.decode_head), 'predict_by_feat', None)
         if model.align_corners and predict is BaseDecodeHead.predict_by_feat:
-            # mmseg's own resizing takes the sizes for constants, to warn of some.
+            # mmseg's own resizing makes the sizes constants, because it warns about some.
             logits = model.decode_head(model.extract_feat(images))
             return F.interpolate(logits, size, mode='bilinear', align_corners=True)
         return model.encode_decode(images, [dict(img_shape=size)])
 
     @staticmethod
-    def finish(responses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs, of what :meth:`respond` gives."""
+    def activate(responses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Apply softmax or sigmoid to the outputs of :meth:`raw_outputs`."""
         found = dict(responses)
         if 'scores' in found:
             found['scores'] = found['scores'].softmax(1)
@@ -254,17 +254,17 @@ class Graph(nn.Module):
         return found
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.finish(self.respond(images))
+        return self.activate(self.raw_outputs(images))
 
 
 def task_of(model: nn.Module) -> str:
     """``'classification'``, ``'segmentation'`` or ``'boundaries'``.
 
     Raises:
-        ValueError: If a model is for something else.
+        ValueError: If the model is for another task.
     """
     if _is_instance(model, 'mmdla.deploy.inference', 'Optimized'):
-        raise ValueError('model: is optimized for PyTorch; export the model that it was made from')
+        raise ValueError('model: is optimized for PyTorch; export the original model instead')
     if _is_instance(model, 'mmpretrain.models', 'ImageClassifier'):
         head = model.head
         if not _is_instance(head, 'mmpretrain.models', 'ClsHead'):
@@ -283,7 +283,7 @@ def task_of(model: nn.Module) -> str:
 
 
 def _is_instance(value: object, module: str, name: str) -> bool:
-    """Without importing the library: a module that is not imported has no instances."""
+    """Like isinstance, without importing the library: a class that is not imported has no instances."""
     cls = getattr(sys.modules.get(module), name, None)
     return cls is not None and isinstance(value, cls)
 
@@ -292,11 +292,9 @@ def check_file(file: Path, format: str) -> None:
     """Raise ValueError or FileExistsError unless a file of this format can be written there."""
     _check_format(format)
     if file.suffix != SUFFIXES[format]:
-        raise ValueError(
-            f'file={str(file)!r}: must end in {SUFFIXES[format]}, what format={format!r} is called'
-        )
+        raise ValueError(f'file={str(file)!r}: must end in {SUFFIXES[format]} with format={format!r}')
     if file.exists():
-        raise FileExistsError(f'{file} is there already: move it away, or name another file')
+        raise FileExistsError(f'{file} exists already: move it away, or choose another file')
 
 
 def _check_format(format: str) -> None:
@@ -305,7 +303,7 @@ def _check_format(format: str) -> None:
 
 
 def check_packages(format: str) -> None:
-    """Raise ImportError, in one sentence, if what a format needs is missing."""
+    """Raise ImportError if a package that a format needs is missing, or PyTorch is too old."""
     missing = [name for name in PACKAGES[format] if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
@@ -314,13 +312,13 @@ def check_packages(format: str) -> None:
         )
     from torch.fx.experimental import _config
 
-    # PyTorch without them binds a graph to maps larger than one pixel, or knows no export.
+    # Without these, PyTorch restricts a graph to maps larger than one pixel, or cannot export.
     if not (hasattr(torch.compiler, 'is_exporting') and hasattr(_config, 'backed_size_oblivious')):
         raise ImportError(f'exporting needs PyTorch 2.8 or later; this is {torch.__version__}')
 
 
 def _trace(graph: Graph, example: Tensor) -> ExportedProgram:
-    """The graph of a model, free of the example's size.
+    """Trace the graph of a model, with free sizes.
 
     Raises:
         ExportError: If the model cannot be traced, or its code depends on the size.
@@ -328,23 +326,23 @@ def _trace(graph: Graph, example: Tensor) -> ExportedProgram:
     from torch.export import Dim
     from torch.fx.experimental import _config
 
-    # Tracing reads shapes only. Ones it would take for constants, so the images get larger, by an odd
-    # factor: they stay even, odd, or multiples of what a network asks for.
+    # Tracing uses shapes only. It treats sizes of 1 as constants, so the images are enlarged. The
+    # factor is odd, so that sizes stay even or odd, and multiples of what a network requires.
     batch, channels, *size = example.shape
     size = [side * _odd(-(-LEAST_SIDE // side)) for side in size]
     images = example.new_zeros(max(batch, 2), channels, *size)
     free = {0: Dim('batch', min=1), 2: Dim('height', min=1), 3: Dim('width', min=1)}
     try:
-        # Else maps of one pixel would have to be excluded.
+        # Otherwise the graph would not take maps of one pixel.
         with _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
             return torch.export.export(graph, (images,), dynamic_shapes=dict(images=free), strict=False)
-    except Exception as error:  # of a model that it cannot trace the exporter raises almost anything
+    except Exception as error:  # the exporter raises almost anything
         kind = type(graph.model).__name__
         why = f'{type(error).__name__}: {error}'
         if 'Constraints violated' in why:
-            # Of many lines, one a branch.
+            # The message has a line for each branch; show the first.
             first = next((line for line in str(error).splitlines() if line.startswith('  - ')), '  - ')
-            why = f'what it does depends on the size of the images ({first[4:]})'
+            why = f'its computation depends on the size of the images ({first[4:]})'
         raise ExportError(f'{kind} could not be exported: {why}') from error
 
 
@@ -370,7 +368,7 @@ def _write_onnx(
 
 
 def _name_sizes(model: Any) -> None:
-    """Call what is free ``batch``, ``height`` and ``width``, for those who look at the file."""
+    """Name the free dimensions ``batch``, ``height`` and ``width``, for readers of the file."""
     import onnx_ir as ir
 
     shape = model.graph.inputs[0].shape
@@ -421,15 +419,15 @@ def _check(graph: Graph, example: Tensor, run: Run, tolerance: float, file: Path
     """The largest difference between a file's outputs and the model's.
 
     Raises:
-        ExportError: If it is above the tolerance, or the shapes are others.
+        ExportError: If it is above the tolerance, or the shapes differ.
     """
-    # Another number of images, and where one side was odd an even one.
+    # Another number of images, and sides that are even instead of odd.
     other = F.pad(torch.cat([example, example[:1]]), (0, 1, 0, 1), mode='replicate')
     largest = 0.0
     for images in (example, other):
         found, size = run(images), 'x'.join(map(str, images.shape))
-        responses = graph.respond(images)
-        for name, wanted in graph.finish(responses).items():
+        responses = graph.raw_outputs(images)
+        for name, wanted in graph.activate(responses).items():
             value = found[name].to(wanted.device)
             if value.shape != wanted.shape:
                 raise ExportError(
@@ -439,11 +437,11 @@ def _check(graph: Graph, example: Tensor, run: Run, tolerance: float, file: Path
             scale = float(torch.stack([wanted.abs().max(), responses[name].abs().max()]).max())
             if not math.isfinite(scale):
                 raise ExportError(
-                    f"{file}: the model's own {name} of {size} images are not finite, so that there is "
-                    'nothing to compare with; nothing was written'
+                    f"{file}: the model's own {name} of {size} images are not finite and cannot be "
+                    'compared; nothing was written'
                 )
             difference = float((value - wanted).abs().max()) / max(scale, torch.finfo(value.dtype).tiny)
-            if not difference <= tolerance:  # which NaN is not, either
+            if not difference <= tolerance:  # true for NaN, too
                 raise ExportError(
                     f"{file}: its {name} of {size} images differ from the model's by {difference:.1e} "
                     f'of the largest value, more than tolerance={tolerance:g}; nothing was written'
@@ -454,13 +452,13 @@ def _check(graph: Graph, example: Tensor, run: Run, tolerance: float, file: Path
 
 @contextmanager
 def _new_file(file: Path) -> Iterator[Path]:
-    """A file to write, which gets its name when that is done, and is removed if it fails."""
+    """A file to write: it gets its name when complete, and is removed after an error."""
     file.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f'.{file.name}.part-', dir=file.parent))
     try:
         yield folder / file.name
         if file.exists():
-            raise FileExistsError(f'{file} has appeared meanwhile: it is left as it is')
+            raise FileExistsError(f'{file} was created in the meantime, and is kept')
         os.rename(folder / file.name, file)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -468,7 +466,7 @@ def _new_file(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' notes on themselves."""
+    """Silence the exporters' own messages."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

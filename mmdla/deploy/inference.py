@@ -1,4 +1,4 @@
-"""Networks made ready for inference: the same numbers in less time."""
+"""Optimizes networks for inference: the same predictions in less time."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..analysis.timing import timed
 from ..models.layers import LearnedUpsample
-from ..utils.modes import evaluating
+from ..utils.modes import eval_mode
 from .convolutions import backend, replace_convolutions
 from .upsampling import PhaseUpsample
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 TOLERANCE = 1e-4  # of float32, relative
-# A lower precision is timed this often at most, and not again once so many seconds are over.
+# A lower precision is timed at most this often, and for at most about this many seconds.
 ROUNDS, SECONDS = 5, 5.0
-SLOWER = 1.1  # times as long as float32: from here on it is no noise
+SLOWER = 1.1  # ratio to the time of float32 above which it is not noise
 Maps = Tensor | list | tuple
 
 
 class OptimizeError(ValueError):
-    """The network cannot be optimized, or what came out computes something else."""
+    """The network cannot be optimized, or the result computes something else."""
 
 
 def optimize(
@@ -43,43 +43,44 @@ def optimize(
     compile: bool = True,
     labels_only: bool = False,
 ) -> Optimized:
-    """A copy of a network that predicts the same, faster.
+    """Return a copy of a network that makes the same predictions faster.
 
-    Batch norms are folded into their convolutions, maps are laid out channels-last, and with
-    ``compile`` PyTorch's compiler fuses what follows a convolution into it, with the weights packed for
-    the processor. On a CPU, in float32, 3x3 convolutions go by Winograd's algorithm where that is
-    faster, if a C++ compiler is there (``mmdla.deploy.winograd.unavailable()`` tells what is missing);
-    in bfloat16 learned upsampling goes by phases. The model given is left as it is.
+    Batch norms are folded into their convolutions and maps use channels-last memory format. With
+    ``compile``, PyTorch's compiler fuses convolutions with the operations after them and packs their
+    weights for the processor. On a CPU, in float32, 3x3 convolutions use Winograd's algorithm where
+    that is faster, if there is a C++ compiler (``mmdla.deploy.winograd.unavailable()`` says what is
+    missing). In bfloat16, learned upsampling is computed by phases. The given model does not change.
 
-    A lower precision is timed beside float32 on ``example``, both without the compiler, and where it
-    takes longer, as bfloat16 does on processors without arithmetic for it, a warning says how much.
+    A lower precision is compared with the speed of float32 on ``example``, both without the compiler.
+    If it is slower, like bfloat16 on processors without instructions for it, a warning says by how
+    much.
 
-    The copy takes what the model takes, float32 and contiguous, and gives float32. A classifier's and a
-    segmentor's ``predict``, ``test_step`` and inferencers work as before
-    (``inferencer.model = optimize(inferencer.model, example)``); anything else is a module that returns
-    what the model returns. The first call with ``compile`` takes the compiler's time, that with a
-    second size as well; from then on every size runs. Its weights are fixed: load others into the model
-    and optimize again.
+    The copy has the inputs of the model, float32 and contiguous, and returns float32. ``predict``,
+    ``test_step`` and inferencers of classifiers and segmentors work as before
+    (``inferencer.model = optimize(inferencer.model, example)``); any other module returns the outputs
+    of the model. With ``compile``, the first call and the first call with another size run the
+    compiler; after that, all sizes run at once. The weights are fixed: to change them, load others into
+    the model and optimize it again.
 
     Args:
         model (nn.Module): A backbone or other module of tensors, mmpretrain's ``ImageClassifier`` or
             mmseg's ``EncoderDecoder``.
-        example (Tensor | list[Tensor]): Normalized images, (N, C, H, W), of the size that is to be
-            fast, on the model's device; for a neck, a list of maps.
-        dtype (torch.dtype): What it computes in: ``torch.float32``, ``torch.bfloat16``, or on a GPU
+        example (Tensor | list[Tensor]): Normalized images, (N, C, H, W), of the size to optimize for,
+            on the model's device; for a neck, a list of maps.
+        dtype (torch.dtype): Type of the computation: ``torch.float32``, ``torch.bfloat16``, or on a GPU
             ``torch.float16``. Default: ``torch.float32``.
         compile (bool): Use ``torch.compile``; on a CPU this needs a C++ compiler. Default: True.
-        labels_only (bool): For a segmentor: predict ``pred_sem_seg`` without ``seg_logits``, so that
-            logits of the image's size need not be kept. Default: False.
+        labels_only (bool): Let a segmentor predict ``pred_sem_seg`` without ``seg_logits``, so that
+            logits of the image's size are not stored. Default: False.
 
     Returns:
         Optimized: A module in evaluation mode, for inference only; ``error`` is the largest difference
         from the model on ``example``, relative to the largest output.
 
     Raises:
-        TypeError: If an argument is of a wrong kind.
-        OptimizeError: If the network is one that this cannot do, or, in float32, if the outputs differ
-            by more than 1e-4.
+        TypeError: If an argument has a wrong type.
+        OptimizeError: If the network is not supported, or, in float32, if the outputs differ by more
+            than 1e-4.
 
     Example:
         >>> import torch
@@ -91,7 +92,7 @@ def optimize(
     """
     adapter = _adapter(model)
     _check(model, example, dtype, labels_only, adapter)
-    # In float32 a wrong number is told from a rounded one, and the time is known that dtype must beat.
+    # In float32, errors can be distinguished from rounding. Its time is the one that dtype must beat.
     plain = None if dtype == torch.float32 else optimize(model, example, compile=False)
     copied = copy.deepcopy(model).eval().requires_grad_(False)
     quick = adapter.build(copied, example, dtype, compile, labels_only)
@@ -102,7 +103,7 @@ def optimize(
 
 
 def _warn_if_slower(plain: Optimized, quick: Optimized, example: Maps, dtype: torch.dtype) -> None:
-    """Time both without the compiler, in turn, after the runs of :func:`_compare`."""
+    """Time both without the compiler, alternately, after the runs of :func:`_compare`."""
     ratios: list[float] = []
     end = time.perf_counter() + SECONDS
     while not ratios or (len(ratios) < ROUNDS and time.perf_counter() < end):
@@ -112,8 +113,8 @@ def _warn_if_slower(plain: Optimized, quick: Optimized, example: Maps, dtype: to
     if slowdown > SLOWER:
         warnings.warn(
             f'dtype={dtype} takes {slowdown:.1f} times as long as torch.float32 on the example '
-            f'(median of {len(ratios)} in turn, without the compiler): this device is slow in it; '
-            'dtype=torch.float32 is likely faster',
+            f'(median of {len(ratios)} alternating runs, without the compiler): this device is slow in '
+            'it; dtype=torch.float32 is likely faster',
             stacklevel=3,
         )
 
@@ -134,7 +135,7 @@ def _check(
     if dtype not in DTYPES:
         raise OptimizeError(f'dtype={dtype}: must be one of {", ".join(map(str, DTYPES))}')
     if dtype == torch.float16 and maps[0].device.type == 'cpu':
-        raise OptimizeError('dtype=torch.float16: a CPU computes in float32 or torch.bfloat16')
+        raise OptimizeError('dtype=torch.float16: must be torch.float32 or torch.bfloat16 on a CPU')
     tensors = [*model.parameters(), *model.buffers()]
     devices = {t.device for t in tensors}
     if devices - {maps[0].device}:
@@ -144,7 +145,7 @@ def _check(
     kinds = {p.dtype for p in model.parameters()} - {torch.float32}
     if kinds:
         raise OptimizeError(
-            f'model: has parameters of {", ".join(map(str, kinds))}; give the float32 one and dtype=...'
+            f'model: has parameters of {", ".join(map(str, kinds))}; pass the float32 one and dtype'
         )
     if labels_only and adapter is not OptimizedSegmentor:
         raise OptimizeError(
@@ -153,14 +154,14 @@ def _check(
 
 
 def _adapter(model: nn.Module) -> type[Optimized]:
-    """Which class knows the parts of a model."""
+    """The class that optimizes a kind of model."""
     if not isinstance(model, nn.Module):
         raise TypeError(f'model={model!r}: must be a module')
     name = type(model).__name__
     if isinstance(model, Optimized):
         raise OptimizeError(f'model: {name} is optimized already')
     if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-        raise OptimizeError(f'model: {name} wraps a network; give model.module')
+        raise OptimizeError(f'model: {name} wraps a network; pass model.module')
     if 'mmseg' in sys.modules:
         from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
 
@@ -181,12 +182,12 @@ def _adapter(model: nn.Module) -> type[Optimized]:
 
 
 def _check_head(head: nn.Module) -> None:
-    """Refuse a decode head that predicts in a way of its own."""
+    """Raise OptimizeError for a decode head that overrides mmseg's ``predict``."""
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
     if not isinstance(head, BaseDecodeHead) or type(head).predict is not BaseDecodeHead.predict:
         raise OptimizeError(
-            f'model: its head, {type(head).__name__}, predicts in a way of its own; optimize its '
+            f'model: its head, {type(head).__name__}, has its own predict method; optimize its '
             'backbone: model.backbone = optimize(model.backbone, example)'
         )
 
@@ -195,7 +196,7 @@ def _check_head(head: nn.Module) -> None:
 
 
 def _prepare(part: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Fold batch norms, replace what has a faster form, and convert; in place where possible."""
+    """Fold batch norms, replace slow layers, and convert; in place where possible."""
     part = revert_sync_batchnorm(part)
     for module in list(part.modules()):
         _fold_lists(module)
@@ -213,7 +214,7 @@ def _prepare(part: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def _fold_lists(module: nn.Module) -> None:
-    """Fold the norms of Res2Net's cascade, which mmcv does not see: they are in a list of their own."""
+    """Fold the norms of Res2Net's cascade; mmcv misses them, since they are in a separate list."""
     convs, norms = getattr(module, 'convs', None), getattr(module, 'bns', None)
     if not (isinstance(convs, nn.ModuleList) and isinstance(norms, nn.ModuleList)):
         return
@@ -232,11 +233,11 @@ def _replace_upsampling(module: nn.Module) -> nn.Module:
 
 
 class Network(nn.Module):
-    """A function of images that runs in a type, channels-last, compiled or not, without gradients.
+    """Runs a function of images in a given type and channels-last, without gradients.
 
     Args:
-        function (Callable): From images to tensors, or tuples or lists of them.
-        dtype (torch.dtype): What it computes in.
+        function (Callable): Turns images into tensors, or tuples or lists of them.
+        dtype (torch.dtype): Type of the computation.
         compile (bool): Use ``torch.compile``.
     """
 
@@ -244,11 +245,11 @@ class Network(nn.Module):
 
     def __init__(self, function: Callable, dtype: torch.dtype, compile: bool):
         super().__init__()
-        # Not a child: the module that it belongs to has the parameters already.
+        # Not registered as a child: its parameters belong to the enclosing module.
         object.__setattr__(self, 'function', function)
         self.dtype = dtype
         self.compiled = compile
-        # In one graph: where it breaks, the compiler helps little, and nothing says so.
+        # As one graph: after a graph break the compiler helps little, and does so silently.
         self.run = torch.compile(self._run, fullgraph=True, backend=backend) if compile else self._run
 
     def _run(self, x: Maps) -> Any:
@@ -258,7 +259,7 @@ class Network(nn.Module):
         return _to_float(self.function(_each(x, convert)))
 
     def uncompiled(self, x: Maps) -> Any:
-        """What it computes, whether it is compiled or not."""
+        """Run the function without the compiler."""
         with torch.no_grad(), _no_autocast(x):
             return self._run(x)
 
@@ -269,8 +270,8 @@ class Network(nn.Module):
             import torch._dynamo.config as dynamo
             import torch._inductor.config as inductor
 
-            # The compiler reads them at the first call and whenever it meets another size. Its limit is
-            # of a function, which all networks share.
+            # The compiler reads them whenever it compiles. The limit counts the compilations of a
+            # function, and all networks share this one.
             with inductor.patch(freezing=True), dynamo.patch(cache_size_limit=256):
                 return self.run(x)
 
@@ -284,13 +285,13 @@ def _each(maps: Maps, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _no_autocast(maps: Maps) -> AbstractContextManager:
-    """The network has a type of its own."""
+    """Disable autocast, since the network has a fixed type."""
     return torch.autocast(_tensors(maps)[0].device.type, enabled=False)
 
 
 @contextmanager
 def _no_tf32() -> Iterator[None]:
-    """On GPUs that would round float32 to ten bits in convolutions, and folded weights otherwise."""
+    """Disable TF32, which rounds the inputs of convolutions to ten bits on GPUs."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -309,7 +310,7 @@ def _tensors(maps: Maps) -> list[Tensor]:
 
 def _compare(model: nn.Module, quick: Optimized, example: Maps, dtype: torch.dtype) -> float:
     """Largest difference of the outputs on the example, relative to the largest output."""
-    with evaluating(model), torch.no_grad(), _no_tf32(), _no_autocast(example):
+    with eval_mode(model), torch.no_grad(), _no_tf32(), _no_autocast(example):
         wanted = _tensors(model(example))
     kinds = {type(t).__name__ for t in wanted if not isinstance(t, Tensor)}
     if kinds:
@@ -320,7 +321,7 @@ def _compare(model: nn.Module, quick: Optimized, example: Maps, dtype: torch.dty
     except torch._dynamo.exc.Unsupported as error:
         reason = str(error).strip().splitlines()[0]
         raise OptimizeError(
-            f'model: the compiler cannot take it whole ({reason}); use compile=False'
+            f'model: the compiler cannot capture it as one graph ({reason}); use compile=False'
         ) from error
     # A tensor's maximum is NaN where one of its values is.
     differences = torch.stack(
@@ -328,17 +329,17 @@ def _compare(model: nn.Module, quick: Optimized, example: Maps, dtype: torch.dty
     )
     largest = differences.max().item()
     if not all(t.isfinite().all() for t in wanted):
-        raise OptimizeError('model: gives infinite values or NaN on the example')
+        raise OptimizeError('model: returns infinite values or NaN for the example')
     if not largest < (TOLERANCE if dtype == torch.float32 else float('inf')):
         raise OptimizeError(
             f'model: optimized, it differs on the example by {largest:.2g} of the largest output; in '
             f'{dtype} it must be finite, in float32 below {TOLERANCE}. Does it have a batch norm that '
-            'does not follow the convolution defined before it?'
+            'does not follow the convolution that is defined before it?'
         )
     return largest
 
 
-# -- what is around it ----------------------------------------------------------------------------
+# -- the models -----------------------------------------------------------------------------------
 
 
 class Optimized(nn.Module):
@@ -366,13 +367,15 @@ class Optimized(nn.Module):
         raise NotImplementedError
 
     def outputs(self, example: Any) -> Any:
-        """What is compared with the model's outputs."""
+        """The outputs to compare with the model's."""
         return self(example)
 
     def train(self, mode: bool = True) -> Optimized:
-        """Refuse training: the batch norms are gone."""
+        """Raise RuntimeError for training mode, since the batch norms are folded."""
         if mode:
-            raise RuntimeError('optimized for inference; train the model that it was made from')
+            raise RuntimeError(
+                'the network is optimized for inference; train the original model instead'
+            )
         return super().train(mode)
 
 
@@ -396,7 +399,7 @@ class OptimizedModule(Optimized):
         return self.eval()
 
     def forward(self, x: Maps) -> Any:
-        """What the module returns."""
+        """The outputs of the module."""
         return self.network(x)
 
 
@@ -441,11 +444,11 @@ class OptimizedClassifier(_Reclassed):
     head: Any
 
     def compile_networks(self, dtype: torch.dtype, compile: bool) -> None:
-        """Backbone and neck as one network."""
+        """Make one network of backbone and neck."""
         self.network = Network(partial(super().extract_feat, stage='neck'), dtype, compile)
 
     def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
-        """mmpretrain's; the neck's output is the optimized one."""
+        """As mmpretrain's method; the output of the neck comes from the optimized network."""
         if stage == 'neck':
             return self.network(inputs)
         if stage == 'pre_logits':
@@ -454,21 +457,21 @@ class OptimizedClassifier(_Reclassed):
 
 
 class OptimizedSegmentor(_Reclassed):
-    """mmseg's encoder and decoder, without the auxiliary heads, which are for training."""
+    """mmseg's ``EncoderDecoder`` without the auxiliary heads, which only training uses."""
 
     parts = ('backbone', 'neck', 'decode_head')
     decode_head: Any
     test_cfg: Any
 
     def compile_networks(self, dtype: torch.dtype, compile: bool) -> None:
-        """Encoder and decoder as one network; and with what turns the logits into labels."""
+        """Make networks of encoder and decoder that return logits, labels and probabilities."""
         self.auxiliary_head = None
         self.network = Network(super()._forward, dtype, compile)
         self.label_maps = Network(self._label_maps, dtype, compile)
         self.class_probabilities = Network(self._class_probabilities, dtype, compile)
 
     def outputs(self, example: Any) -> Any:
-        """Logits; with ``labels_only`` not compiled, once the compiled labels agree with them."""
+        """Logits; with ``labels_only`` they are not compiled, and compared with the compiled labels."""
         if not self.labels_only:
             return self(example)
         logits = self.network.uncompiled(example)
@@ -508,11 +511,11 @@ class OptimizedSegmentor(_Reclassed):
         return self.class_probabilities(inputs)
 
     def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
-        """mmseg's; with ``labels_only`` the samples get no ``seg_logits``.
+        """Predict like mmseg; with ``labels_only`` the samples get no ``seg_logits``.
 
         Args:
             inputs (Tensor): Normalized images, (N, C, H, W).
-            data_samples (list[SegDataSample], optional): Where to write; else new ones.
+            data_samples (list[SegDataSample], optional): Samples to write to. Default: None, new ones.
         """
         if not self.labels_only:
             return super().predict(inputs, data_samples)
@@ -521,21 +524,21 @@ class OptimizedSegmentor(_Reclassed):
 
         size = tuple(inputs.shape[2:])
         samples = data_samples or [SegDataSample() for _ in inputs]
-        whole = self.test_cfg.get('mode', 'whole') == 'whole'
-        if whole and all(_as_it_is(sample.metainfo, size) for sample in samples):
+        full_images = self.test_cfg.get('mode', 'whole') == 'whole'
+        if full_images and all(_is_unchanged(sample.metainfo, size) for sample in samples):
             labels = self.label_maps(inputs)
             for sample, label in zip(samples, labels):
                 sample.set_data(dict(pred_sem_seg=PixelData(data=label)))
             return samples
-        # Crops, flips and sizes of mmseg's, one image after the other.
+        # mmseg handles crops, flips and sizes, one image at a time.
         samples = super().predict(inputs, data_samples)
         for sample in samples:
             del sample.seg_logits
         return samples
 
 
-def _as_it_is(meta: dict, size: tuple[int, ...]) -> bool:
-    """Whether an image's labels are wanted as the network sees it: not padded, flipped or resized."""
+def _is_unchanged(meta: dict, size: tuple[int, ...]) -> bool:
+    """Whether an image was neither padded, flipped nor resized, so that its labels need no change."""
     if not meta:
         return True
     padding = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))

@@ -10,14 +10,14 @@ from ..models.layers.recompute import compiling
 
 
 class PhaseUpsample(nn.Module):
-    r"""What a :class:`LearnedUpsample` computes, phase by phase.
+    r"""Computes a :class:`LearnedUpsample` phase by phase.
 
-    With kernel 2f and stride f each output sees two inputs a direction. In one dimension, with
-    :math:`q = f i + r` counting the output with its padding, :math:`0 \le r < f`:
+    With kernel 2f and stride f each output depends on two inputs in each direction. In one dimension,
+    with :math:`q = f i + r` counting the output with its padding, :math:`0 \le r < f`:
 
     .. math:: y_q = w_r x_i + w_{f + r} x_{i - 1}
 
-    The f phases r are a convolution of two taps each, and their interleaving.
+    Each of the f phases r is a convolution with two taps; the outputs of the phases are interleaved.
 
     Args:
         upsample (LearnedUpsample): Whose weights it takes.
@@ -36,7 +36,7 @@ class PhaseUpsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, f H, f W)."""
         f, (height, width) = self.factor, x.shape[2:]
-        # Compiled, the products are one loop over channels, which must fill the vectors.
+        # The compiler makes one loop over the channels, which must fill the vector registers.
         y = self._products(x) if compiling() and self.channels % 16 == 0 else self._convolution(x)
         start = f // 2
         return y[..., start : start + f * height, start : start + f * width]

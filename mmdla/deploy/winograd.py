@@ -1,9 +1,10 @@
 """Winograd's convolution for inference on CPUs: an operator compiled on its first use.
 
 Y = A^T [(G g G^T) . (B^T d B)] A for each tile of 4x4 outputs and the 6x6 inputs d it sees: 36 products
-per pair of channels, where the direct form takes 144. Float32, kernel 3, stride 1, padding 1, one
-group; inputs and output are channels last. Its relative error is four times the direct form's, 1e-6 to
-4e-6. What is not finite spoils all outputs of the tiles that see it, and infinities may become NaN.
+per pair of channels, where direct convolution takes 144. It handles float32, kernel 3, stride 1,
+padding 1 and one group; inputs and output are channels last. Its relative error is 1e-6 to 4e-6, four
+times that of direct convolution. An infinity or NaN spreads to all outputs of the tiles that contain
+it, where infinities may become NaN.
 
 Source: Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", Section 4.3.
 """
@@ -62,7 +63,10 @@ def _command() -> list[str]:
 
 
 def _library(command: Sequence[str]) -> Path:
-    """Where the library lies: of this source, command, PyTorch and processor, in PyTorch's folder."""
+    """Path of the compiled library, in PyTorch's folder of extensions.
+
+    Its name is a hash of the source, the command, PyTorch's version and the processor.
+    """
     # A home folder may be shared by machines, and `-march=native` means something else on each.
     cpu = ''
     if os.path.exists('/proc/cpuinfo'):
@@ -76,7 +80,7 @@ def _library(command: Sequence[str]) -> Path:
 
 
 def _build(command: Sequence[str], library: Path) -> None:
-    """Compiles the library, once for all processes that ask at the same time."""
+    """Compile the library; processes that call this at the same time wait for the first."""
     from filelock import FileLock
 
     library.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +105,7 @@ _once = threading.Lock()
 
 
 def unavailable() -> str | None:
-    """Why there is no operator here, in a line; None where there is. Builds it on the first call."""
+    """Why the operator is not available, in one line; None if it is. The first call builds it."""
     with _once:
         return _unavailable()
 
@@ -121,15 +125,15 @@ def _unavailable() -> str | None:
 
 
 def available() -> bool:
-    """Whether :func:`winograd` can be called. Builds the operator on the first call."""
+    """Whether :func:`winograd` can be called. The first call builds the operator."""
     return unavailable() is None
 
 
 def load() -> None:
-    """Builds the operator, where this has not been done, and registers it as ``mmdla::winograd``.
+    """Build the operator, unless it is built already, and register it as ``mmdla::winograd``.
 
     Raises:
-        RuntimeError: If it cannot be had here, with the reason.
+        RuntimeError: If it is not available on this machine; the message says why.
     """
     reason = unavailable()
     if reason is not None:
@@ -154,7 +158,7 @@ def winograd(
     Args:
         xs (Sequence[Tensor]): Maps (N, C_i, H, W), one or more, whose channels are concatenated. Other
             layouts than channels last are copied.
-        u (Tensor): What :func:`transform_weights` makes of the weight.
+        u (Tensor): The transformed weight, from :func:`transform_weights`.
         bias (Tensor): (K,), zeros for none.
         residual (Tensor, optional): (N, K, H, W), added before ReLU.
         relu (bool): Whether ReLU is the last step.
@@ -163,7 +167,7 @@ def winograd(
         Tensor: (N, K, H, W), channels last.
 
     Raises:
-        RuntimeError: If the operator cannot be had here, or arguments do not fit each other.
+        RuntimeError: If the operator is not available, or the shapes do not fit each other.
     """
     load()
     return torch.ops.mmdla.winograd(xs, u, bias, residual, relu)
@@ -192,17 +196,18 @@ def transform_weights(weight: Tensor) -> Tensor:
     return u.permute(0, 3, 2, 1).flatten(2).float().contiguous()
 
 
-def pays(in_channels: int, out_channels: int, height: int, width: int, batch: int = 1) -> bool:
-    """Whether this form should beat the direct one by a quarter at least, by a rule.
+def is_profitable(in_channels: int, out_channels: int, height: int, width: int, batch: int = 1) -> bool:
+    """Whether a cost model expects Winograd's algorithm to be 1.25 times as fast as direct convolution.
 
-    Per pair of channels, in multiplications: the direct form takes 9 a pixel, this one 36 a tile and
-    400 (1 / C + 1 / K) a tile for its transforms; reading a weight costs either 12. So few channels
-    lose, and so do maps of fewer than some 40 pixels in all. Measured on an AMD EPYC with AVX-512;
-    :func:`trial` measures on the machine it runs on.
+    It counts multiplications per pair of channels: 9 a pixel for direct convolution; 36 a tile and
+    400 (1 / C + 1 / K) a tile, for the transforms, for Winograd's. Reading a weight costs 12 in both.
+    Direct convolution is faster with few channels, and with fewer than some 40 pixels in a batch. The
+    constants were measured on an AMD EPYC with AVX-512; :func:`measure_speedup` measures on the
+    machine that it runs on.
 
     Args:
-        in_channels (int): ``C``; 16 or fewer never pay, nor do so few ``K``: reading and writing such
-            maps takes as long as computing them.
+        in_channels (int): ``C``. With 16 or fewer the result is False, likewise for ``K``: reading and
+            writing such maps takes as long as computing them.
         out_channels (int): ``K``.
         height (int): Of the maps.
         width (int): Of the maps.
@@ -216,12 +221,14 @@ def pays(in_channels: int, out_channels: int, height: int, width: int, batch: in
     return direct > 1.25 * ours
 
 
-def trial(n: int, c: int, k: int, h: int, w: int, parts: int = 1, seconds: float = 0.2) -> float:
-    """How many times faster this form is than the direct one, measured here with PyTorch's threads.
+def measure_speedup(
+    n: int, c: int, k: int, h: int, w: int, parts: int = 1, seconds: float = 0.2
+) -> float:
+    """Measure how many times as fast as direct convolution this is, with PyTorch's number of threads.
 
-    The direct form is what ``torch.compile`` with freezing makes of a convolution and its ReLU:
-    oneDNN's, with weights in oneDNN's own order. The two alternate; the median of their
-    ratios is taken.
+    Direct convolution is what ``torch.compile`` with freezing makes of a convolution and its ReLU: that
+    of oneDNN, with weights in oneDNN's own layout. Runs of the two alternate; the result is the median
+    ratio of their times.
 
     Args:
         n (int): Batch.
@@ -229,15 +236,15 @@ def trial(n: int, c: int, k: int, h: int, w: int, parts: int = 1, seconds: float
         k (int): Channels out.
         h (int): Height.
         w (int): Width.
-        parts (int): How many maps the ``c`` channels come from; the direct form concatenates them.
-        seconds (float): Time to spend, beyond the first three rounds.
+        parts (int): How many maps the ``c`` channels come from; direct convolution concatenates them.
+        seconds (float): Time to spend, at least four rounds.
 
     Returns:
-        float: Above 1 where this form is faster.
+        float: Above 1 where Winograd's algorithm is faster.
 
     Raises:
-        RuntimeError: If the operator cannot be had here.
-        ValueError: If channels cannot be divided among parts.
+        RuntimeError: If the operator is not available on this machine.
+        ValueError: If ``parts`` does not divide the channels.
     """
     if c % parts:
         raise ValueError(f'parts must divide the {c} channels, got {parts}')

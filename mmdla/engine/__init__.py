@@ -1,4 +1,4 @@
-"""What the training and testing loops lack."""
+"""Additions to mmengine's training and testing: runner, hooks, loops and resuming."""
 
 from .hooks import (
     AtomicCheckpointHook,

@@ -1,4 +1,4 @@
-"""Load a config: the command line that the tools share, and the parts of a config that they ask for."""
+"""Loads configs: the arguments that the tools share, and what they read from a config."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """Read the config that the arguments name, with ``--cfg-options`` applied.
+    """Read the config file of the arguments and apply ``--cfg-options``.
 
-    The process then knows all of this project's classes by name, and mmengine loads checkpoints without
-    running code in them (:func:`mmdla.io.checkpoint_files.load_for_mmengine`).
+    This also registers all classes of this project, and makes mmengine load checkpoints without running
+    code from them (:func:`mmdla.io.checkpoint_files.load_for_mmengine`).
 
     Raises:
         ImportError: If the library of the config's ``default_scope`` is not installed.
@@ -61,7 +61,7 @@ def read_config(args: argparse.Namespace) -> Config:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Load the config to train or test, with the shared arguments applied.
+    """Load the config to train or test, and apply the shared arguments.
 
     Raises:
         FileNotFoundError: If the checkpoint to test does not exist.
@@ -85,9 +85,9 @@ def scope_of(cfg: Config) -> str:
 
 
 def type_name(cfg: Mapping | None) -> str:
-    """Name of the class that a config is of, without scope or module; '' if there is no config or type.
+    """Name of the class of a config, without scope or module; '' without a config or a type.
 
-    In text configs ``type`` is a name, in pure Python ones a class.
+    ``type`` is a name in text configs and a class in pure Python configs.
     """
     kind = (cfg or {}).get('type', '')
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
@@ -98,14 +98,14 @@ def build_model(cfg: Config, part: ConfigDict | None = None) -> nn.Module:
 
     Args:
         cfg (Config): The config.
-        part (ConfigDict, optional): What to build in place of the whole. Default: ``cfg.model``.
+        part (ConfigDict, optional): The part of the model to build. Default: None, ``cfg.model``.
     """
     init_default_scope(scope_of(cfg))
     return revert_sync_batchnorm(MODELS.build(part or cfg.model))
 
 
 def dataset_meta(cfg: Config, meta: Mapping) -> dict:
-    """Classes, palette and the like: a checkpoint's own, or else those of the test data's class.
+    """Classes, palette and other metadata: those of a checkpoint, or else of the test data set's class.
 
     Args:
         cfg (Config): The config.

@@ -34,9 +34,10 @@ from .reproducibility import SeededSampler, seed_all
 
 @HOOKS.register_module()
 class SeedIterationsHook(Hook):
-    """Seeds every iteration of training by the run's seed, the process and the iteration's number.
+    """Seeds every training iteration by the run's seed, the rank and the iteration's number.
 
-    Dropout and the like then are the same in a resumed run, of which a checkpoint holds no generator.
+    Dropout and other random layers are then the same in a resumed run, although checkpoints do not
+    store the state of random generators.
     """
 
     priority = 'VERY_HIGH'
@@ -48,19 +49,19 @@ class SeedIterationsHook(Hook):
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Ends a run whose loss is infinite or NaN, before anything of it is saved.
+    """Stops a run whose loss is infinite or NaN, before a checkpoint is saved.
 
-    mmengine's ``CheckInvalidLossHook`` looks at every 50th iteration, by which time weights that are no
-    numbers may have taken the place of good ones.
+    mmengine's ``CheckInvalidLossHook`` checks every 50th iteration. By then, a checkpoint with invalid
+    weights may have replaced a good one.
     """
 
-    # Before checkpoints are saved, which is of very low priority.
+    # Before the hook that saves checkpoints, which has a very low priority.
     priority = 'NORMAL'
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Look at the loss.
+        """Check the loss.
 
         Raises:
             FloatingPointError: If it is not finite.
@@ -86,27 +87,27 @@ def _number(value: torch.Tensor | float) -> float:
 
 @HOOKS.register_module()
 class LoadWeightsHook(Hook):
-    """Says what became of every entry of the checkpoint that a run begins from, or tests.
+    """Loads the checkpoint that a run starts from or tests, and logs how each entry was used.
 
-    mmengine loads what has the model's names and passes over the rest, though it be all. Here the names
-    are looked for below any prefix, and released networks are converted, see
-    :func:`mmdla.checkpoints.weights_for`. A resumed run is left to mmengine.
+    mmengine ignores entries that do not have the model's names, even if that is all of them. This hook
+    finds the names below any prefix and converts released networks, see
+    :func:`mmdla.checkpoints.weights_for`. mmengine loads the checkpoint of a resumed run.
 
     Args:
-        strict (bool, optional): Whether the file must have the whole model. Default: None, for testing
-            only; a run of training may begin from a part, such as a backbone.
+        strict (bool, optional): Whether the file must have all weights of the model. Default: None,
+            True in testing and False in training, which may start from a part, such as a backbone.
     """
 
-    priority = 'VERY_HIGH'  # before averaged weights are copied from what was loaded
+    priority = 'VERY_HIGH'  # before averaged weights are copied from the loaded ones
 
     def __init__(self, strict: bool | None = None):
         self.strict = strict
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Give mmengine the model's weights, in the model's names.
+        """Replace the checkpoint's state dict by the model's weights under the model's names.
 
         Raises:
-            CheckpointError: If there are none of the model's, or with ``strict`` not all.
+            CheckpointError: If no weight of the model is found, or with ``strict`` not all are.
         """
         if runner._resume:
             return
@@ -118,12 +119,12 @@ class LoadWeightsHook(Hook):
             checkpoint['state_dict'] = weights_for(bare_model(runner), checkpoint, source, strict)
         except IncompleteError as error:
             raise IncompleteError(
-                f'{error}. With --cfg-options load_strict=False the rest is initialized'
+                f'{error}. --cfg-options load_strict=False initializes the rest'
             ) from error
 
 
 def bare_model(runner: Runner) -> torch.nn.Module:
-    """A runner's model without what wraps it: DDP, test-time augmentation."""
+    """A runner's model without its wrappers: DDP, test-time augmentation."""
     model = runner.model
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
@@ -131,17 +132,17 @@ def bare_model(runner: Runner) -> torch.nn.Module:
 
 
 class AtomicFileBackend(LocalBackend):
-    """Local files that get their names only once they are completely on the disk."""
+    """Writes local files atomically: a file gets its name only when it is complete on the disk."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write a file.
 
         Args:
-            obj (bytes): What it holds.
-            filepath (str | Path): Where; the folder is made if there is none.
+            obj (bytes): Content.
+            filepath (str | Path): Path; its folder is created if necessary.
 
         Raises:
-            OSError: If it cannot be written; a file of this name stays as it was.
+            OSError: If it cannot be written; an existing file of this name is kept.
         """
         path = Path(filepath)
         part = path.with_name(f'{path.name}.part')
@@ -156,8 +157,7 @@ class AtomicFileBackend(LocalBackend):
             part.unlink(missing_ok=True)
             raise OSError(
                 error.errno,
-                f'{error.strerror}: {len(obj):,} bytes could not be written; what was there before is '
-                'kept',
+                f'{error.strerror}: {len(obj):,} bytes could not be written; an existing file is kept',
                 str(path),
             ) from error
 
@@ -166,7 +166,7 @@ register_backend('AtomicFileBackend', AtomicFileBackend, force=True)
 
 
 class _DelayedRemoval:
-    """A storage that removes files when :meth:`remove_now` is called."""
+    """A file backend that removes files only when :meth:`remove_now` is called."""
 
     def __init__(self, backend: Any):
         self._backend = backend
@@ -182,7 +182,7 @@ class _DelayedRemoval:
         self._waiting.append((self._backend.rmtree, folder))
 
     def remove_now(self, but: set[str]) -> None:
-        """Remove what was to be removed, but not what has been written again since."""
+        """Remove the files whose removal was requested, except those that were written again since."""
         waiting, self._waiting = self._waiting, []
         for remove, path in waiting:
             if path not in but:
@@ -191,11 +191,10 @@ class _DelayedRemoval:
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook`` whose files are complete at any time, also of a run that is killed.
+    """mmengine's ``CheckpointHook`` with atomic writes, so that a killed run leaves complete files.
 
-    A file gets its name once it is completely written; the old one that it replaces
-    (``max_keep_ckpts``, ``save_best``) is removed after that. Weights that are not finite are not
-    saved.
+    A file gets its name only when it is complete. The file that it replaces (``max_keep_ckpts``,
+    ``save_best``) is removed after that. Weights that are not finite are not saved.
 
     Args:
         **kwargs: Of :class:`mmengine.hooks.CheckpointHook`.
@@ -207,7 +206,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self._own = self.backend_args is None and self.file_client_args is None
 
     def before_train(self, runner: Runner) -> None:
-        """Find out where checkpoints go."""
+        """Choose the file backend of checkpoints."""
         if self._own and type(get_file_backend(self.out_dir or runner.work_dir)) is LocalBackend:
             self.backend_args = dict(backend='AtomicFileBackend')
         super().before_train(runner)
@@ -218,7 +217,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if wrong:
             raise FloatingPointError(
                 f'iteration {meta["iter"]}: {len(wrong)} of the weights are not finite, as {wrong[0]}; '
-                'they are not saved, the checkpoint before is kept'
+                'they are not saved, and the previous checkpoint is kept'
             )
         super()._save_checkpoint_with_step(runner, step, meta)
         self._remove_old()
@@ -236,8 +235,8 @@ class AtomicCheckpointHook(CheckpointHook):
 class DatasetValidationHook(Hook):
     """Validates the data sets of a run before it starts, see :class:`DatasetValidator`.
 
-    The tools add it to every run; ``validate_data = False`` in a config turns it off. In a distributed
-    run the first process validates for all.
+    The tools add this hook to every run; ``validate_data = False`` in a config turns it off. In a
+    distributed run only the first process validates.
 
     Args:
         samples (int): How many samples of each data set to read. Default: 8.
@@ -282,10 +281,10 @@ class DatasetValidationHook(Hook):
 
 
 def check_train_loop(loop: BaseLoop) -> None:
-    """Whether a training loop has batches, and its epochs end.
+    """Check that a training loop has batches and that its epochs end.
 
     Raises:
-        ValueError: If there is no batch, or an epoch of an infinite sampler.
+        ValueError: If there is no batch, or if epochs use an infinite sampler.
     """
     loader = loop.dataloader
     if not isinstance(loader, DataLoader):  # of a user's own loop
@@ -295,7 +294,7 @@ def check_train_loop(loop: BaseLoop) -> None:
     endless = isinstance(sampler, InfiniteSampler)
     if endless and isinstance(loop, EpochBasedTrainLoop):
         raise ValueError(
-            'train_dataloader.sampler is an InfiniteSampler, of which an epoch never ends, but '
+            'train_dataloader.sampler is an InfiniteSampler, whose epochs never end, but '
             "train_cfg counts epochs: use sampler=dict(type='DefaultSampler', shuffle=True), or "
             "train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)"
         )

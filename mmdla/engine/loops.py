@@ -1,4 +1,4 @@
-"""Testing with what was chosen on validation data."""
+"""Testing with thresholds that are chosen on validation data."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.utils.data import DataLoader
 
 @LOOPS.register_module()
 class ValThenTestLoop(TestLoop):
-    """Test loop that first evaluates the validation data, to choose the localization thresholds there.
+    """Test loop that first evaluates the validation data, where it chooses localization thresholds.
 
-    ``test_cfg = dict(type='mmdla.ValThenTestLoop')``. For each :class:`LocalizationMetric` of
-    ``test_evaluator`` there is one in ``val_evaluator`` of the same prefix and rule, and neither has a
-    threshold given. The hooks see the test data only.
+    Use it with ``test_cfg = dict(type='mmdla.ValThenTestLoop')``. Each :class:`LocalizationMetric` of
+    ``test_evaluator`` needs one with the same prefix and rule in ``val_evaluator``, both without a
+    ``threshold``. Hooks run for the test data only.
 
     Args:
         **kwargs: Of :class:`mmengine.runner.TestLoop`.
 
     Raises:
-        ValueError: If the config has no validation data, or the metrics do not pair.
+        ValueError: If the config has no validation data, or the metrics do not match.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ValThenTestLoop(TestLoop):
 
     @staticmethod
     def _pair(val: Evaluator, test: Evaluator) -> list[tuple]:
-        """Localization metrics of validation and test that belong together."""
+        """Pairs of localization metrics, of validation and of testing."""
         from ..evaluation.localization import LocalizationMetric
 
         found = []
@@ -72,13 +72,13 @@ class ValThenTestLoop(TestLoop):
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Test a batch; before the first one, choose the thresholds."""
         if idx == 0:
-            # Here and not in `run`: averaged weights are in place, and the model in evaluation mode.
+            # Not in `run`, since averaged weights and evaluation mode are set after it has begun.
             self.choose_thresholds()
         super().run_iter(idx, data_batch)
 
     @torch.no_grad()
     def choose_thresholds(self) -> None:
-        """Evaluate the validation data, and have the test metrics use the best thresholds."""
+        """Evaluate the validation data, and set the best thresholds in the test metrics."""
         evaluator, loader = self.val_loop.evaluator, self.val_loop.dataloader
         for data_batch in loader:
             with autocast(enabled=self.fp16):

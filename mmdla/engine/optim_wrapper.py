@@ -1,4 +1,4 @@
-"""Mixed precision where mmengine's wrapper does not go."""
+"""Mixed precision on CPUs, which mmengine's wrapper does not support."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import nn
 class CPUAmpOptimWrapper(OptimWrapper):
     """Mixed precision on a CPU: bfloat16 autocast, which needs no loss scaling.
 
-    mmengine's ``AmpOptimWrapper`` demands an accelerator. ``tools/train.py --amp`` puts this in its
-    place where there is none.
+    mmengine's ``AmpOptimWrapper`` requires an accelerator. ``tools/train.py --amp`` uses this wrapper
+    if there is none.
 
     Args:
         **kwargs: Of :class:`mmengine.optim.OptimWrapper`.

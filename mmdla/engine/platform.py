@@ -1,4 +1,4 @@
-"""Adapt a config to the platform: no GPU, Slurm, mixed precision."""
+"""Adapts a config to the platform: no GPU, Slurm, mixed precision."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SLURM_VARIABLES = dict(RANK='PROCID', WORLD_SIZE='NTASKS', LOCAL_RANK='LOCALID')
 
 
 def on_cpu() -> bool:
-    """Whether training runs on the CPU, because no accelerator that mmengine would choose is there."""
+    """Whether training runs on the CPU, because mmengine finds no accelerator."""
     return get_device() == 'cpu'
 
 
 def adapt_to_platform(cfg: Config) -> None:
-    """Make a config written for GPUs run where there is none; elsewhere it stays as it is.
+    """Make a config written for GPUs run on a machine without GPUs; with GPUs it does not change.
 
     SyncBN, which PyTorch runs on GPUs only, becomes BN; float16 becomes bfloat16; process groups use
-    gloo; the model is not bound to a device number. A line says what was changed.
+    gloo; the model is not bound to a device number. A message says what was changed.
 
     Args:
-        cfg (Config): Changed in place. With ``cfg.launcher='mpi'`` mmengine needs GPUs.
+        cfg (Config): Changed in place. ``cfg.launcher='mpi'`` needs GPUs, since mmengine requires them.
 
     Raises:
         RuntimeError: If there is no GPU and the launcher needs one.
@@ -49,8 +49,8 @@ def adapt_to_platform(cfg: Config) -> None:
         read_slurm_variables()
     elif launcher != 'pytorch':
         raise RuntimeError(
-            f'--launcher {launcher}: mmengine binds each of its processes to a GPU and there is none '
-            'here; on CPUs start them with tools/dist_train.sh or tools/slurm_train.sh'
+            f'--launcher {launcher}: mmengine binds each of its processes to a GPU, but there is none; '
+            'on CPUs start them with tools/dist_train.sh or tools/slurm_train.sh'
         )
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
     wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
@@ -87,7 +87,7 @@ def read_slurm_variables() -> None:
 
 
 def _replace_sync_bn(node: Any) -> bool:
-    """Replace every SyncBN below a node of the config; whether there was one."""
+    """Replace every SyncBN below a node of the config, and return whether there was one."""
     found = False
     if isinstance(node, dict):
         if type_name(node) in ('SyncBN', 'MMSyncBN', 'SyncBatchNorm'):
@@ -126,8 +126,8 @@ def enable_amp(optim_wrapper: ConfigDict | None) -> None:
 def leave_process_group() -> None:
     """Leave the process group, if there is one, once all its processes are done.
 
-    A process that ends without it may be aborted by the group's threads, and with it a job that was
-    finished. They end with the last that uses the group: call it when the runner is gone.
+    Otherwise the group's threads may abort a process that exits, and with it a job that has finished.
+    The threads end with the last object that uses the group, so call this when the runner is deleted.
     """
     if dist.is_initialized():
         dist.barrier()
@@ -136,7 +136,7 @@ def leave_process_group() -> None:
 
 
 def device_name() -> str:
-    """Name of the processor that does the work, for reports."""
+    """Name of the GPU or CPU in use, for reports."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:

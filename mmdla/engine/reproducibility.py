@@ -1,10 +1,10 @@
-"""Runs that can be repeated: what is random about a sample follows from the seed and its position.
+"""Reproducible runs: the randomness of a sample depends only on the seed and its position in the run.
 
-A data loader's processes draw from generators of their own, whose states no checkpoint holds, so that a
-resumed run would see other crops than an uninterrupted one. Here every sample that is used has a
-position in the run, and the generators are seeded by it before the sample is read. Then neither the
-number of processes, nor how samples are spread over GPUs, nor an interruption changes what the network
-sees.
+The processes of a data loader have random generators of their own, whose states checkpoints do not
+store, so a resumed run would see other crops than an uninterrupted one. Here every sample has a
+position in the run, and the generators are seeded by it before the sample is read. The input of the
+network then does not depend on the number of processes, the distribution of samples over GPUs, or
+interruptions.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from ..datasets.validation import DatasetError, build_dataset, sample_name
 
 
 def seed_all(*numbers: int) -> None:
-    """Seed Python, NumPy and PyTorch by some numbers, as a run's seed and an iteration's number.
+    """Seed Python, NumPy and PyTorch by several numbers, such as a run's seed and an iteration's
+    number.
 
     Args:
-        *numbers (int): Not negative. Another order is another seed.
+        *numbers (int): Not negative; their order matters.
     """
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
     random.seed(seed)
@@ -59,8 +60,8 @@ class SeededSampler(Sampler):
 
     Args:
         sampler (dict | Sampler): The sampler, of mmengine's kind, or its config.
-        dataset (Dataset, optional): What a config is built with.
-        seed (int, optional): What a config is built with. Default: mmengine's choice.
+        dataset (Dataset, optional): Argument with which a config is built. Default: None.
+        seed (int, optional): Argument with which a config is built. Default: None, mmengine chooses.
     """
 
     def __init__(
@@ -84,22 +85,22 @@ class SeededSampler(Sampler):
         return len(self.sampler)
 
     def __getattr__(self, name: str) -> Any:
-        # Batch samplers ask for the data set, hooks for `set_epoch`.
+        # Batch samplers use the data set, hooks `set_epoch`.
         if name == 'sampler':
             raise AttributeError(name)
         return getattr(self.sampler, name)
 
     def _skip(self, num_samples: int) -> None:
-        """Begin after so many indices of this process."""
+        """Skip the first indices of this process."""
         self.sampler.skip(num_samples)
         self.start = num_samples
 
 
 class SeededDataset(Dataset):
-    """A data set whose samples are read with the generators seeded by their position in the run.
+    """A data set that seeds the random generators by a sample's position before reading the sample.
 
-    A sample that cannot be read is named. In all else it is the data set that it wraps: its attributes
-    are read and set there.
+    The error for a sample that cannot be read names the sample. Attributes are read from and written to
+    the wrapped data set.
 
     Args:
         dataset (Dataset): The data set.
@@ -128,7 +129,7 @@ class SeededDataset(Dataset):
             raise DatasetError(f'{sample_name(self.dataset, int(index))}: {reason}') from error
 
     def __getattr__(self, name: str) -> Any:
-        # Special methods are this class's own, and a copy that is being made has no data set yet.
+        # Special methods are not forwarded, and while a copy is made there is no data set yet.
         if name == 'dataset' or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
@@ -138,9 +139,9 @@ class SeededDataset(Dataset):
 
 
 def seeded_dataset(dataset: dict) -> Dataset:
-    """Build a :class:`SeededDataset` from the config of what it wraps.
+    """Build a data set from its config and wrap it in a :class:`SeededDataset`.
 
-    Data sets without indices stay as they are: PyTorch's loaders read them in their own order.
+    Iterable data sets are not wrapped, since PyTorch's loaders read them without indices.
 
     Raises:
         DataFolderError, DatasetError: If it cannot be built, see

@@ -1,4 +1,4 @@
-"""Resume a run: from which checkpoint, and whether its network is the config's."""
+"""Resuming: finds the checkpoint and checks that its network is that of the config."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class WorkDirError(RuntimeError):
 
 
 def saved_checkpoints(cfg: Config) -> list[str]:
-    """The training checkpoints of a work folder, the one to resume from first.
+    """List the training checkpoints of a work folder, with the one to resume from first.
 
-    That is the one in mmengine's own record, the file ``last_checkpoint``. The others, as
-    ``CheckpointHook`` names them (``out_dir``, ``filename_tmpl``), follow by time, the latest first.
+    The first is the one that mmengine recorded in the file ``last_checkpoint``. The others follow by
+    time, the latest first; they have the names of ``CheckpointHook`` (``out_dir``, ``filename_tmpl``).
 
     Args:
         cfg (Config): With ``work_dir`` set.
@@ -54,19 +54,19 @@ def saved_checkpoints(cfg: Config) -> list[str]:
 
 
 def prepare_work_dir(cfg: Config) -> Mapping | None:
-    """Find the checkpoint to resume from, or see that the work folder holds no other run.
+    """Find the checkpoint to resume from, or check that the work folder holds no other run.
 
-    A run resumes with ``cfg.resume``, which may also be the path or address of a checkpoint, and where
-    ``torchrun`` has restarted its processes after they saved one. Then ``cfg.load_from`` becomes the
-    checkpoint, and its seed is that of the run. A ``cfg.load_from`` that was given is resumed from if
-    it is one of the work folder's checkpoints, or if that folder has none and it holds an optimizer's
-    state. If there is no checkpoint at all, the run begins.
+    A run resumes if ``cfg.resume`` is set, which may also be the path or address of a checkpoint, and
+    if ``torchrun`` restarted its processes after they saved one. ``cfg.load_from`` then becomes the
+    checkpoint, and the run gets its seed. If ``cfg.load_from`` was set, the run resumes from it if it
+    is a checkpoint of the work folder, or if that folder has none and the file holds the state of an
+    optimizer. Without any checkpoint, a new run begins.
 
     Args:
         cfg (Config): Changed in place; ``work_dir`` is set.
 
     Returns:
-        Mapping | None: The checkpoint, if the run resumes from one that can be read here.
+        Mapping | None: The checkpoint, if the run resumes and this process has read it.
 
     Raises:
         WorkDirError: If the work folder holds checkpoints and the run is not to resume, or none of them
@@ -75,7 +75,7 @@ def prepare_work_dir(cfg: Config) -> Mapping | None:
     """
     resume, named = cfg.get('resume'), cfg.get('load_from')
     saved = saved_checkpoints(cfg)
-    # What was killed before it saved anything begins as it did before.
+    # A run that was killed before it saved a checkpoint starts again.
     restarted = bool(saved) and int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
     if not (resume or restarted):
         if saved:
@@ -111,7 +111,7 @@ def prepare_work_dir(cfg: Config) -> Mapping | None:
 
 
 def _read(source: str, plain_only: bool = False) -> Mapping:
-    """A checkpoint that was named; mmengine reads those of storages such as ``s3://``."""
+    """Read a checkpoint; mmengine reads those of storages such as ``s3://``."""
     if re.match(r'(?!https?:|file:)[\w+-]+://', source):
         return CheckpointLoader.load_checkpoint(source, 'cpu')
     return read_checkpoint(source, plain_only=plain_only)
@@ -143,7 +143,7 @@ def _first_readable(saved: list[str], work_dir: str) -> tuple[str | None, dict |
 
 
 def _check_sums(path: str) -> None:
-    """Compare a checkpoint with the checksums in it, which PyTorch writes and does not look at.
+    """Compare a checkpoint with the checksums in it, which PyTorch writes but does not check.
 
     Raises:
         CheckpointError: If they differ.
@@ -156,21 +156,21 @@ def _check_sums(path: str) -> None:
 
 
 def _weights(checkpoint: Mapping) -> Mapping:
-    """What mmengine loads, and not the average beside it, which has an entry more."""
+    """The weights that mmengine loads, not the averaged ones, which have one more entry."""
     weights = checkpoint.get('state_dict')
     return weights if isinstance(weights, Mapping) else state_dict_of(checkpoint)
 
 
 def check_same_network(model: nn.Module, checkpoint: Mapping, path: str) -> None:
-    """Whether the weights in a checkpoint are those of a model, by names and shapes.
+    """Check that the weights in a checkpoint have the names and shapes of a model's.
 
     Args:
-        model (nn.Module): The model, not wrapped.
-        checkpoint (Mapping): What the file holds.
+        model (nn.Module): The model, without wrappers.
+        checkpoint (Mapping): Content of the file.
         path (str): Its name, for the message.
 
     Raises:
-        WorkDirError: If they are another network's.
+        WorkDirError: If names or shapes differ.
     """
     own, saved = (
         {name.removeprefix('module.'): tuple(value.shape) for name, value in weights.items()}

@@ -1,4 +1,4 @@
-"""Run: mmengine's runner, made reproducible, and how the tools build it."""
+"""A reproducible version of mmengine's runner, and the function with which the tools build it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from .hooks import check_train_loop
 from .reproducibility import SeededSampler, seeded_dataset
 from .resume import check_same_network, prepare_work_dir
 
-# What a run of the tools has beside the config's own hooks; all can be named in any config.
+# Hooks that the tools add to a config for training.
 HOOKS = ('SeedIterationsHook', 'FiniteLossHook')
 
 
 @RUNNERS.register_module()
 class ReproducibleRunner(Runner):
-    """mmengine's runner, whose runs are the same for one seed, resumed or not.
+    """mmengine's runner with reproducible runs: the same seed gives the same run, resumed or not.
 
-    - Samples of training are read with the generators seeded by their position in the run
-      (:class:`SeededSampler`, :func:`seeded_dataset`), whatever the number of loader processes.
-    - A sample that cannot be read is named.
-    - With ``channels_last = True`` in the config the weights are in channels-last memory format, and so
-      is what convolutions make of any input.
+    - The random generators are seeded by the position of a training sample in the run before the sample
+      is read (:class:`SeededSampler`, :func:`seeded_dataset`), for any number of loader processes.
+    - The error for a sample that cannot be read names the sample.
+    - ``channels_last = True`` in the config puts weights, and thereby the outputs of convolutions, into
+      channels-last memory format.
 
-    ``runner_type = 'mmdla.ReproducibleRunner'`` in a config; arguments of
+    A config selects it with ``runner_type = 'mmdla.ReproducibleRunner'``. Its arguments are those of
     :class:`mmengine.runner.Runner`.
     """
 
     def build_dataloader(
         self, dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a data loader that names samples which cannot be read; that of training is seeded.
+        """Build a data loader whose errors name the sample; the one for training is seeded.
 
         Args:
-            dataloader (DataLoader | dict): Config, or a loader, which stays as it is.
+            dataloader (DataLoader | dict): Config, or a loader, which is returned unchanged.
             seed (int, optional): Seed of the sampler and the loader's processes.
             diff_rank_seed (bool): Whether processes have different seeds. Default: False.
         """
@@ -51,7 +51,7 @@ class ReproducibleRunner(Runner):
             if dataloader is self._train_dataloader and isinstance(cfg.get('sampler'), dict):
                 cfg['sampler'] = dict(type=SeededSampler, sampler=cfg['sampler'])
         if not cfg.get('num_workers'):
-            # These are of worker processes; without any PyTorch refuses them.
+            # PyTorch refuses these arguments without worker processes.
             cfg = {k: v for k, v in cfg.items() if k not in ('persistent_workers', 'prefetch_factor')}
         return super().build_dataloader(cfg, seed=seed, diff_rank_seed=diff_rank_seed)
 
@@ -59,7 +59,7 @@ class ReproducibleRunner(Runner):
         """Build the training loop.
 
         Raises:
-            ValueError: If it has no batch, or an epoch that never ends.
+            ValueError: If it has no batch, or its epochs never end.
         """
         loop = super().build_train_loop(loop)
         check_train_loop(loop)
@@ -72,7 +72,7 @@ class ReproducibleRunner(Runner):
         return built.to(memory_format=torch.channels_last) if self._channels_last() else built
 
     def _init_model_weights(self) -> None:
-        # Random numbers are drawn in the order of memory: contiguous, they are those of any run.
+        # Random numbers are drawn in memory order, so a contiguous layout gives those of any run.
         if self._channels_last():
             self.model.to(memory_format=torch.contiguous_format)
         super()._init_model_weights()
@@ -84,12 +84,12 @@ class ReproducibleRunner(Runner):
 
 
 def add_hooks(cfg: Config, train: bool) -> None:
-    """Add to a config what the tools do beyond mmengine: it then stands in the config that is saved.
+    """Add the hooks of this project to a config, so that the saved config shows them.
 
-    Checkpoints are written by :class:`AtomicCheckpointHook` in place of mmengine's own hook, iterations
-    are seeded, a loss that is not finite ends the run, and the entries of a checkpoint that is loaded
-    are accounted for (``load_strict = True`` or ``False``: whether it must be the whole model). Data
-    sets are validated before the run starts, unless the config says ``validate_data = False``.
+    :class:`AtomicCheckpointHook` replaces mmengine's own hook. The others seed iterations, stop a run
+    whose loss is not finite, and load checkpoints with a report (``load_strict = True`` or ``False`` in
+    the config: whether they must have all weights of the model). Data sets are validated before the run
+    starts, unless the config has ``validate_data = False``.
 
     Args:
         cfg (Config): Changed in place.
@@ -117,16 +117,16 @@ def build_runner(cfg: Config, train: bool) -> Runner:
     """Build the runner of a config that was adapted to the platform.
 
     It is a :class:`ReproducibleRunner`, unless the config has a ``runner_type`` other than mmengine's
-    ``Runner``. For training the work folder is looked at, see :func:`prepare_work_dir`.
+    ``Runner``. For training, the work folder is checked, see :func:`prepare_work_dir`.
 
     Args:
         cfg (Config): Changed in place.
-        train (bool): Whether to train; else to test.
+        train (bool): Whether to train (True) or to test (False).
 
     Raises:
         WorkDirError: If the work folder holds another run.
-        ValueError: If ``channels_last``, ``validate_data`` or ``load_strict`` is no truth value, or the
-            config's runner cannot do ``channels_last``.
+        ValueError: If ``channels_last``, ``validate_data`` or ``load_strict`` is not a bool, or the
+            config's runner does not support ``channels_last``.
     """
     for name in ('channels_last', 'validate_data', 'load_strict'):
         if not isinstance(cfg.get(name, False), bool):

@@ -1,4 +1,4 @@
-"""Predicted label maps as files, one for each image."""
+"""Writes predicted label maps, one file for each image."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..registry import METRICS
 @METRICS.register_module()
 @MMSEG_METRICS.register_module()
 class LabelMapIoUMetric(IoUMetric):
-    """mmseg's ``IoUMetric`` that writes label maps into folders like those of the images.
+    """mmseg's ``IoUMetric``, but label maps are written into the same subfolders as the images.
 
-    mmseg names a map by its image's file name alone, so that images of one name in different folders
-    overwrite each other's maps. Here, with ``root='data'``, the maps of ``data/north/1.jpg`` and
-    ``data/south/1.jpg`` are ``north/1.png`` and ``south/1.png`` below ``output_dir``.
+    mmseg names a map by its image's file name alone, so the maps of images with the same name in
+    different folders overwrite each other. Here, with ``root='data'``, the maps of ``data/north/1.jpg``
+    and ``data/south/1.jpg`` are ``north/1.png`` and ``south/1.png`` below ``output_dir``.
 
     Args:
-        root (str, optional): Folder that image paths are relative to. Images elsewhere, and all without
-            it, keep the folders of their whole path. Default: None.
+        root (str, optional): Folder to which the paths of maps are relative. Images elsewhere keep
+            their full path. Default: None, all images keep it.
         **kwargs: Of :class:`mmseg.evaluation.IoUMetric`.
     """
 

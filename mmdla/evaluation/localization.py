@@ -1,7 +1,7 @@
-"""Weakly-supervised localization: a classifier's maps as boxes, and how good these are.
+"""Weakly-supervised localization: boxes from a classifier's maps, and their evaluation.
 
-Boxes are x0, y0, x1, y1 in pixels of the network's input image, as continuous coordinates: pixel 0
-reaches from 0 to 1, and a box of one pixel is one wide.
+Boxes are x0, y0, x1, y1 in pixels of the network's input image, in continuous coordinates: pixel 0
+extends from 0 to 1, and a box of one pixel has width 1.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def dominant_box(
     thresholds: Sequence[float],
     img_shape: tuple[int, int],
 ) -> np.ndarray:
-    """DRN's box of a class: the smallest that holds every cell where the class wins and exceeds t.
+    """DRN's box of a class: the smallest that contains all cells where the class wins and exceeds t.
 
-    The responses of a cell are its softmax over the classes; the largest wins, of equal ones that of
-    the lower label. Cell (i, j) of an h x w map is the part of the image between i H/h and (i+1) H/h,
-    j W/w and (j+1) W/w.
+    The responses of a cell are the softmax over the classes. The class with the largest response wins;
+    if several are equal, the lowest label does. Cell (i, j) of an h x w map covers the part of the
+    image between i H/h and (i+1) H/h, j W/w and (j+1) W/w.
 
     Args:
         class_maps (Tensor | ndarray): Logits, (classes, h, w).
@@ -38,7 +38,7 @@ def dominant_box(
         img_shape (tuple[int, int]): H and W of the image that the maps cover.
 
     Returns:
-        ndarray: A box for each threshold, (thresholds, 4); where no cell exceeds it, zeros.
+        ndarray: A box for each threshold, (thresholds, 4); zeros if no cell exceeds it.
 
     Source: DRN paper, section on localization.
     """
@@ -65,12 +65,12 @@ def contour_boxes(
     thresholds: Sequence[float],
     img_shape: tuple[int, int],
 ) -> list[np.ndarray]:
-    """wsolevaluation's boxes of a class: those of the contours of its map, above a share of its range.
+    """wsolevaluation's boxes of a class: those of the contours of its map at a threshold.
 
-    The map is resized to the image (bicubic), stretched to 0-255 and truncated to integers; what is
-    above the integer part of 255 t is traced (holes too, as there). A box reaches a pixel further to
-    the right and below than its contour, if the image does: theirs end at x + width *inclusive*, so
-    that both overlaps are the same. A constant map has no box.
+    The map is resized to the image (bicubic), stretched to 0-255 and truncated to integers. The
+    contours of the pixels above the integer part of 255 t are traced, including those of holes. A box
+    extends one pixel beyond its contour on the right and below, within the image: wsolevaluation's
+    boxes end at x + width *inclusive*, so the overlaps are equal. A constant map has no box.
 
     Args:
         class_map (Tensor | ndarray): Scores of the class, (h, w), in any range.
@@ -78,8 +78,8 @@ def contour_boxes(
         img_shape (tuple[int, int]): Height and width of the image that the map covers.
 
     Returns:
-        list[ndarray]: For each threshold the boxes, (n, 4), that of the contour with the largest area
-        first, (0, 4) if there is none.
+        list[ndarray]: The boxes for each threshold, (n, 4), beginning with that of the contour with the
+        largest area; (0, 4) if there is none.
 
     Source: Choe et al., Evaluating Weakly Supervised Object Localization Methods Right; its code.
     """
@@ -98,7 +98,7 @@ def contour_boxes(
     boxes = []
     for threshold in thresholds:
         cut = int(threshold * 255)
-        # Cuts with the same levels below them give the same picture.
+        # Cuts with the same levels below them have the same result.
         below = int(np.searchsorted(present, cut, side='right'))
         if below not in found:
             found[below] = _trace(levels > cut)
@@ -131,44 +131,46 @@ def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 class LocalizationMetric(BaseMetric):
     """Top-k localization error, GT-known accuracy, MaxBoxAcc and MaxBoxAccV2, in %.
 
-    An image is right at a threshold if the box of its own class overlaps one of the true boxes enough.
-    A threshold is the whole data set's, never an image's. Of equal ones the lowest is best.
+    An image is correct at a threshold if the IoU of the box of its own class and a true box is large
+    enough. A threshold applies to all images. The best threshold is the one with the most correct
+    images; if several are equal, the lowest.
 
     ==================== =================================================================
-    ``threshold``        as given, or else the best for ``gt_known``
-    ``gt_known``         images right at it: IoU at least 0.5, one box per image
+    ``threshold``        the given one, or else the best for ``gt_known``
+    ``gt_known``         images correct at it: IoU at least 0.5, one box per image
     ``top{k}_error``     images wrong at it, or whose class is not among the k best scores
     ``MaxBoxAcc``        ``gt_known`` at this data set's best threshold
-    ``MaxBoxAccV2``      mean over ``iou_thrs``, each at this data set's best threshold, of
-                         the images of which any contour's box is right
-    ``thresholdV2_{p}``  as given, or else the best for IoU p %
-    ``BoxAccV2``         as MaxBoxAccV2, at the thresholds given (if they are)
+    ``MaxBoxAccV2``      images for which the box of any contour is correct; mean over
+                         ``iou_thrs``, each at this data set's best threshold
+    ``thresholdV2_{p}``  the given one, or else the best for IoU p %
+    ``BoxAccV2``         like MaxBoxAccV2, at the given thresholds (if there are any)
     ==================== =================================================================
 
-    Each data sample has ``class_maps`` (classes, h, w), logits that cover the whole image and nothing
-    else (a data preprocessor that pads, ``pad_size_divisor``, cannot be noticed here);
-    ``pred_score`` (classes,); ``gt_label`` (1,); ``gt_bboxes`` (n, 4), the boxes of that class as x0,
-    y0, x1, y1 in pixels of the network's input; and ``img_shape``, its height and width.
+    Each data sample needs ``class_maps`` (classes, h, w), logits that cover exactly the image (padding
+    by the data preprocessor, ``pad_size_divisor``, cannot be detected here); ``pred_score`` (classes,);
+    ``gt_label`` (1,); ``gt_bboxes`` (n, 4), the boxes of that class as x0, y0, x1, y1 in pixels of the
+    network's input; and ``img_shape``, the input's height and width.
 
     Args:
-        rule (str): How maps become boxes: ``'dominant'`` (:func:`dominant_box`, one box an image for V2
-            too) or ``'contour'`` (:func:`contour_boxes`). Default: ``'dominant'``.
-        thresholds (int | Sequence[float]): Those that are tried, from 0 to below 1; n for k/n.
-            Default: 100.
-        iou_thrs (Sequence[float]): For V2. Default: (0.3, 0.5, 0.7).
-        threshold (float | dict, optional): Chosen elsewhere, as on validation data: the one threshold,
-            or by name ``threshold`` and all the ``thresholdV2_{p}``. Default: the best on these data.
+        rule (str): How maps become boxes: ``'dominant'`` (:func:`dominant_box`, one box per image, for
+            V2 too) or ``'contour'`` (:func:`contour_boxes`). Default: ``'dominant'``.
+        thresholds (int | Sequence[float]): Thresholds to try, from 0 to below 1; a number n stands for
+            k/n. Default: 100.
+        iou_thrs (Sequence[float]): IoU thresholds of V2. Default: (0.3, 0.5, 0.7).
+        threshold (float | dict, optional): Threshold that was chosen on other data, such as validation
+            data; or a dict with ``threshold`` and all ``thresholdV2_{p}``. Default: None, the best on
+            these data.
         topk (Sequence[int]): Values of k. Default: (1, 5).
-        no_boxes (str): Whether an image whose boxes were all cropped away is an error, ``'raise'``, or
-            counts as wrong, ``'miss'``. Default: ``'raise'``.
+        no_boxes (str): For an image whose boxes were all cropped away: ``'raise'`` an error, or count
+            it as wrong, ``'miss'``. Default: ``'raise'``.
         **kwargs: Of :class:`mmengine.evaluator.BaseMetric`. The default prefix is ``'localization'``.
 
     Raises:
-        ValueError: For an argument or a data sample that is not as said here, or if the images of a
-            batch differ in size, so that maps would cover padding.
+        ValueError: If an argument or a data sample is invalid, or if the images of a batch differ in
+            size, so that maps would cover padding.
 
-    Source: DRN paper (where IoU must exceed 0.5); ILSVRC's development kit and wsolevaluation (where
-    0.5 is enough, as here).
+    Source: DRN paper (IoU must exceed 0.5); ILSVRC's development kit and wsolevaluation (IoU must be at
+    least 0.5, as here).
     """
 
     default_prefix = 'localization'
@@ -210,10 +212,10 @@ class LocalizationMetric(BaseMetric):
             self.use_thresholds(threshold)
 
     def use_thresholds(self, threshold: float | Mapping[str, float]) -> None:
-        """Report at thresholds that were chosen elsewhere; see the argument ``threshold``.
+        """Use thresholds that were chosen on other data; see the argument ``threshold``.
 
         Raises:
-            ValueError: If a name or a value is not one.
+            ValueError: If a name or a value is invalid.
             RuntimeError: If images have been evaluated already.
         """
         if self.results:
@@ -228,11 +230,11 @@ class LocalizationMetric(BaseMetric):
         self.given = {name: _share(name, value) for name, value in given.items()}
 
     def chosen(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """What :meth:`use_thresholds` takes, from results that this metric gave for other data."""
+        """Thresholds for :meth:`use_thresholds`, from this metric's results on other data."""
         return {name: metrics[f'{self.prefix}/{name}'] for name in ('threshold', *self.names_v2)}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep of each image the rank of its class, and at which thresholds it is right."""
+        """Store the rank of each image's class, and the thresholds at which it is correct."""
         inputs = data_batch.get('inputs') if isinstance(data_batch, Mapping) else None
         if inputs is not None:
             self._check_sizes(inputs, data_samples)
@@ -258,7 +260,7 @@ class LocalizationMetric(BaseMetric):
 
     @staticmethod
     def _check_sizes(inputs: Any, samples: Sequence[dict]) -> None:
-        """Raise if images are not what the maps cover: the batch, unpadded."""
+        """Check that images are not padded in the batch, so that the maps cover exactly the images."""
         sizes = [tuple(image.shape[-2:]) for image in inputs]
         if len(set(sizes)) > 1:
             raise ValueError(
@@ -270,7 +272,7 @@ class LocalizationMetric(BaseMetric):
             if shape is not None and tuple(shape[:2]) != size:
                 raise ValueError(
                     f'img_shape={tuple(shape)} must be the size of the input, {size}: a transform has '
-                    'changed the image and not said so'
+                    'changed the image without updating img_shape'
                 )
 
     def _read(self, sample: dict) -> tuple[torch.Tensor, np.ndarray, int, np.ndarray, tuple[int, int]]:
@@ -292,7 +294,7 @@ class LocalizationMetric(BaseMetric):
                 '(classes, h, w) and (classes,)'
             )
         if len(scores) < max(self.topk):
-            raise ValueError(f'topk={self.topk}: there are only {len(scores)} classes')
+            raise ValueError(f'topk={self.topk}: must not exceed the {len(scores)} classes')
         for name, value in (('class_maps', maps), ('pred_score', scores), ('gt_bboxes', boxes)):
             if not value.isfinite().all():
                 raise ValueError(f'{name} must be finite, it has infinite values or NaN')
@@ -306,8 +308,8 @@ class LocalizationMetric(BaseMetric):
             )
         if not len(truth) and self.no_boxes == 'raise':
             raise ValueError(
-                'gt_bboxes is empty: crops have cut off every box of the image, or it never had one; '
-                "resize the whole image instead, or count it as wrong with no_boxes='miss'"
+                'gt_bboxes is empty: crops have removed all boxes of the image, or it has none; '
+                "resize the image without cropping, or count it as wrong with no_boxes='miss'"
             )
         height, width = sample['img_shape'][:2]
         return maps, scores.float().cpu().numpy(), found[0], truth, (int(height), int(width))
@@ -323,7 +325,7 @@ class LocalizationMetric(BaseMetric):
         tried = len(self.thresholds)
 
         def best(hits: np.ndarray) -> float:
-            """The threshold at which most images are right, the lowest of equal ones."""
+            """The threshold with the most correct images, the lowest of equal ones."""
             return self.thresholds[hits[:, :tried].sum(0).argmax()]
 
         def percent(hits: np.ndarray) -> float:
@@ -347,7 +349,7 @@ class LocalizationMetric(BaseMetric):
 
 
 def _best_overlaps(boxes: Sequence[np.ndarray], truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each threshold's boxes: IoU of the first with any true box, and the best of all; else 0."""
+    """Largest IoU with a true box at each threshold: of the first box, and of any; else 0."""
     counts = np.array([len(candidates) for candidates in boxes])
     single, every = np.zeros((2, len(boxes)))
     if counts.any() and len(truth):

@@ -1,4 +1,4 @@
-"""Boundary maps and annotations as files."""
+"""Reads and writes boundary maps, and reads annotations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from .files import list_files
 from .images import ImageFileError, read_image
 
-# What Pillow reads as labels: without loss, or pixels beside a boundary would be none of 0.
+# Formats of labels. They are lossless: lossy ones change the zeros beside a boundary.
 LABELS = ('.png', '.bmp', '.tif', '.tiff')
 LABEL_FORMATS = ('PNG', 'BMP', 'TIFF')
 MAPS = ('.png', '.npy', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
@@ -31,15 +31,15 @@ def read_annotations(path: str | os.PathLike) -> np.ndarray:
 
     Args:
         path (str | PathLike): A ``.mat`` file as BSDS500 has them, with the cell array ``groundTruth``
-            and in each cell a field ``Boundaries``; a grey PNG, BMP or TIFF, where what is not 0 is
-            boundary; or a folder of such images, one an annotator.
+            and in each cell a field ``Boundaries``; a grey PNG, BMP or TIFF, where every value but 0
+            is boundary; or a folder of such images, one for each annotator.
 
     Returns:
         np.ndarray: Booleans of shape (annotators, H, W).
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
-        BoundaryFileError: If it is something else.
+        BoundaryFileError: If it cannot be read as annotations.
     """
     path = Path(path)
     if path.is_dir():
@@ -75,7 +75,7 @@ def _read_mat(path: Path) -> Iterator[np.ndarray]:
         raise BoundaryFileError(
             f'{path}: SciPy cannot read version 7.3, which is HDF5; save it with -v7 ({error})'
         ) from error
-    except Exception as error:  # SciPy raises almost anything for a file that is none
+    except Exception as error:  # SciPy raises almost anything for other files
         raise BoundaryFileError(f'{path}: SciPy cannot read it as a .mat file: {error}') from error
     if cells is None:
         raise BoundaryFileError(f'{path}: must hold a cell array groundTruth, but holds {names}')
@@ -106,13 +106,13 @@ def _read_labels(path: Path) -> np.ndarray:
         # Named formats: for PostScript, whatever its suffix, Pillow would start Ghostscript.
         with Image.open(path, formats=LABEL_FORMATS) as image:
             labels = np.asarray(image)
-    except Exception as error:  # Pillow raises almost anything for a damaged file
+    except Exception as error:  # Pillow raises almost anything for a corrupt file
         raise BoundaryFileError(f'{path}: Pillow cannot read it as labels: {error}') from error
     return _grey(labels, path) != 0
 
 
 def _grey(values: np.ndarray, path: Path) -> np.ndarray:
-    """The one channel of an image, which may be there three times, with or without alpha.
+    """The grey values of an image, which may have three equal channels and an alpha channel.
 
     Raises:
         BoundaryFileError: If the channels differ.
@@ -134,11 +134,11 @@ def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
             its type, or of floats from 0 to 1.
 
     Returns:
-        np.ndarray: Probabilities, float64 of shape (H, W): thresholds fall between exact values.
+        np.ndarray: Probabilities, float64 of shape (H, W), so that thresholds compare exactly.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        BoundaryFileError: If it is something else.
+        BoundaryFileError: If it cannot be read as a boundary map.
     """
     path = Path(path)
     if not path.is_file():
@@ -147,7 +147,7 @@ def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
         try:
             # Mapped, so that nothing is allocated for more values than the file has.
             values = np.load(path, mmap_mode='r', allow_pickle=False)
-        except Exception as error:  # the header is Python's text, and fails in as many ways
+        except Exception as error:  # the header is Python code and may fail in any way
             raise BoundaryFileError(f'{path}: NumPy cannot read it as .npy: {error}') from error
         if not isinstance(values, np.ndarray):
             values.close()
@@ -195,8 +195,8 @@ def write_boundary_map(path: str | os.PathLike, probability: np.ndarray) -> None
 def pair_boundary_files(predictions: Path, annotations: Path) -> dict[str, tuple[Path, Path]]:
     """Pair the boundary maps below a folder with the annotations of the same path below another.
 
-    Suffixes may be in any case, links are followed, hidden files are passed over. Maps without an
-    annotation are not scored: a warning names them and their number.
+    Suffixes may be in any case. Links are followed, hidden files ignored. Maps without an annotation
+    are not scored; a warning says how many there are and names them.
 
     Args:
         predictions (Path): Holds ``NAME.png``, ``NAME.npy`` or another image, NAME with or without
@@ -217,7 +217,7 @@ def pair_boundary_files(predictions: Path, annotations: Path) -> dict[str, tuple
     for path in _files(annotations, ('.mat', *LABELS)):
         relative = path.relative_to(annotations)
         name, parent = _name(relative), relative.parent.as_posix()
-        # A folder is an image's, with a file for each annotator, or as among the maps one of images.
+        # A folder has either a file for each annotator of one image or, like the maps' folder, images.
         if path.suffix.lower() == '.mat' or name in maps or (parent in folders and parent not in maps):
             _enter(truths, name, path)
         elif truths.get(parent) != path.parent:

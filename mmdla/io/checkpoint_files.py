@@ -1,4 +1,4 @@
-"""Reading checkpoint files: any that PyTorch or safetensors reads, without running code."""
+"""Reads checkpoint files of PyTorch and safetensors without running code from them."""
 
 from __future__ import annotations
 
@@ -24,30 +24,29 @@ def read_checkpoint(
     map_location: str | torch.device | Callable = 'cpu',
     plain_only: bool = False,
 ) -> dict:
-    """Read a checkpoint, whatever its format, without running code that it may hold.
+    """Read a checkpoint of any format without running code from it.
 
-    Tensors, numbers, text, NumPy arrays, dates, paths and containers of these are read as they are.
+    Tensors, numbers, text, NumPy arrays, dates, paths and containers of these are read unchanged.
     Objects of other classes become a :class:`~mmdla.io.plain_pickles.Placeholder`.
 
     Args:
         source (str | PathLike): A path, or an ``http(s)://`` or ``file://`` address, of a file of
             PyTorch (``.pth``, ``.pt``, ``.bin``, ``.ckpt``) or safetensors. Downloads are kept in
-            PyTorch's hub folder once they are complete: of the announced length, readable, and of
-            the SHA-256 that the address ends in (``#sha256=...``), that the file's name carries
-            (``dla34-ba72cf86.pth``) or that the Hugging Face hub announces. ``HF_ENDPOINT`` names a
-            mirror of the hub.
+            PyTorch's hub folder if they have the announced length, can be read, and match the SHA-256
+            at the end of the address (``#sha256=...``), in the file's name (``dla34-ba72cf86.pth``)
+            or announced by the Hugging Face hub. ``HF_ENDPOINT`` names a mirror of the hub.
         map_location (str | torch.device | Callable): Device of the tensors, as in ``torch.load``.
             Default: ``'cpu'``.
         plain_only (bool): Raise an error where a placeholder would be needed, as a run that resumes
             must. Default: False.
 
     Returns:
-        dict: What the file holds.
+        dict: The content of the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If the file cannot be read or downloaded, is not what its hash says, or
-            holds no mapping; with ``plain_only``, also if it holds an object of another class.
+        CheckpointError: If the file cannot be read or downloaded, does not match its hash, or does
+            not hold a mapping; with ``plain_only``, also if it holds an object of another class.
         ValueError: If what follows ``#`` in an address is not a hash.
     """
     source = os.fspath(source)
@@ -71,7 +70,7 @@ def read_file(
     plain_only: bool = False,
     name: str | None = None,
 ) -> dict:
-    """Read a local file under the name that messages give it; see :func:`read_checkpoint`."""
+    """Read a local file, called ``name`` in messages; see :func:`read_checkpoint`."""
     name = f'checkpoint {name or repr(str(path))}'
     with path.open('rb') as file:
         head = file.read(512)
@@ -97,7 +96,7 @@ def read_file(
             "torch.save(dict(state_dict=torch.load(FILE, weights_only=False)['state_dict']), NEW), "
             'and start from them with load_from'
         ) from error
-    except Exception as error:  # of a damaged file, pickle and zipfile raise almost anything
+    except Exception as error:  # pickle and zipfile raise almost anything for a corrupt file
         library = 'safetensors' if safetensors else 'PyTorch'
         reason = str(error) or type(error).__name__
         raise CheckpointError(f'{name}: {library} cannot read it: {reason[:500]}') from error
@@ -113,7 +112,7 @@ def read_file(
 
 
 _SAVE_WEIGHTS = (
-    '; where the code of that model is at hand, '
+    '; where the code of that model is available, '
     'torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) saves its weights'
 )
 
@@ -124,8 +123,8 @@ def _torch_load(path: Path, map_location: Any, plain_only: bool) -> Any:
     if zipped and 'constants.pkl' in torch._C.PyTorchFileReader(str(path)).get_all_records():
         # Loading it would run its code.
         raise ValueError(
-            'it is a TorchScript archive, a program; save the state_dict() of what torch.jit.load '
-            'gives instead'
+            'it is a TorchScript archive, a program; save the state_dict() of the module that '
+            'torch.jit.load returns instead'
         )
     with _own_unpickler_allowed():
         return torch.load(
@@ -142,7 +141,7 @@ _forcing = threading.RLock()
 
 @contextlib.contextmanager
 def _own_unpickler_allowed() -> Iterator[None]:
-    """With the variable set, torch.load refuses any unpickler but its own, this stricter one too."""
+    """Unset the variable that makes torch.load refuse every unpickler but its own."""
     with _forcing:
         value = os.environ.pop(FORCE, None)
         try:
@@ -153,12 +152,10 @@ def _own_unpickler_allowed() -> Iterator[None]:
 
 
 def state_dict_of(checkpoint: Mapping, source: str = 'checkpoint') -> dict[str, torch.Tensor]:
-    """The state dict in a checkpoint: of the mappings in it, the first with the most tensors.
-
-    Lists are looked through, too.
+    """Find the state dict in a checkpoint: the first of its nested mappings with the most tensors.
 
     Raises:
-        CheckpointError: If no mapping in it has tensors under names.
+        CheckpointError: If no mapping has named tensors.
     """
     best: dict[str, torch.Tensor] = {}
     left: list[Any] = [checkpoint]
@@ -185,11 +182,11 @@ def state_dict_of(checkpoint: Mapping, source: str = 'checkpoint') -> dict[str, 
 
 
 def objects_in(checkpoint: Mapping) -> str:
-    """What to do about pickled objects in a checkpoint that holds no weights; '' if there are none."""
+    """Advice for a checkpoint that holds pickled objects but no weights; '' if it holds none."""
     for key, value in checkpoint.items():
         if isinstance(value, Placeholder) and not value:
             return (
-                f'; {key!r} is an object of {value.name}: where its code is at hand, '
+                f'; {key!r} is an object of {value.name}: where its code is available, '
                 f'torch.save(torch.load(FILE, weights_only=False)[{key!r}].state_dict(), NEW) saves '
                 'the weights of a model'
             )
@@ -197,7 +194,7 @@ def objects_in(checkpoint: Mapping) -> str:
 
 
 def _without(held: Any, known: set[int], above: tuple[int, ...] = ()) -> Any:
-    """Nested mappings without the objects of some identities; what has none of them stays as it is."""
+    """Nested mappings without the objects of some ids; a mapping without any is returned unchanged."""
     if not isinstance(held, Mapping) or id(held) in above:
         return held
     above = (*above, id(held))
@@ -213,8 +210,8 @@ def load_for_mmengine(filename: str, map_location: Any = None) -> dict:
         map_location (str | torch.device | Callable, optional): Device of the tensors. Default: the CPU.
 
     Returns:
-        dict: Everything that the file holds, without the text ``meta['config']``, which mmengine
-        would run; with its weights under ``state_dict`` and a ``meta``.
+        dict: The content of the file with its weights under ``state_dict``, and a ``meta``. The text
+        ``meta['config']`` is removed, since mmengine would run it.
 
     Raises:
         FileNotFoundError, CheckpointError, ValueError: See :func:`read_checkpoint`.
@@ -230,8 +227,8 @@ def load_for_mmengine(filename: str, map_location: Any = None) -> dict:
     return dict(found, meta={k: v for k, v in meta.items() if k != 'config'})
 
 
-# What mmengine leaves to this reader: what its own loaders cannot read, and the published files, on
-# the hub or a mirror of it. mmengine matches them as patterns, the specific ones first.
+# Addresses that mmengine leaves to this reader: files that its own loaders cannot read, and published
+# files on the hub or a mirror of it. mmengine matches them as patterns, the specific ones first.
 SCHEMES = (
     r'.*\.safetensors([?#].*)?$',
     r'https?://.*\.safetensors([?#].*)?$',
@@ -240,7 +237,7 @@ SCHEMES = (
 
 
 def extend_mmengine() -> None:
-    """Have mmengine's ``CheckpointLoader`` read what :data:`SCHEMES` match with this reader."""
+    """Make mmengine's ``CheckpointLoader`` use this reader for addresses that :data:`SCHEMES` match."""
     from mmengine.runner import CheckpointLoader
 
     CheckpointLoader.register_scheme(SCHEMES, load_for_mmengine, force=True)

@@ -1,4 +1,4 @@
-"""Files from web servers, kept once they are complete and what they should be."""
+"""Downloads of checkpoints, which are kept only if they are complete and match their hash."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ HUB = 'https://huggingface.co'
 
 
 def download(address: str, verify: Callable[[Path, str], object]) -> Path:
-    """Fetch a checkpoint once, however many processes ask for it, and return where it is kept.
+    """Download a checkpoint, once for all processes, and return the path of the file.
 
     Args:
-        address (str): ``http(s)://``, with ``#sha256=...`` or without.
-        verify (Callable[[Path, str], object]): Called with a fetched file and its name for messages,
-            before the file is kept; raises an error if it is no checkpoint.
+        address (str): ``http(s)://``, with or without ``#sha256=...``.
+        verify (Callable[[Path, str], object]): Called with the downloaded file and its name for
+            messages before the file is kept; raises an error if it is not a checkpoint.
 
     Raises:
-        CheckpointError: If it cannot be fetched, kept or read, or is not what its hash says.
+        CheckpointError: If it cannot be downloaded, stored or read, or does not match its hash.
         ValueError: If what follows ``#`` is not a hash.
     """
     from filelock import FileLock
 
     url, fragment = urldefrag(address)
     folder = Path(torch.hub.get_dir()) / 'checkpoints' / 'mmdla'
-    # Files of many models share a name (`model.safetensors`): the whole address tells them apart.
+    # Files of many models share a name (`model.safetensors`); a hash of the address distinguishes them.
     name = Path(urlparse(url).path).name or 'checkpoint'
     path = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
     wanted = wanted_hash(address, fragment) or _hash_in_name(name)
@@ -49,10 +49,10 @@ def download(address: str, verify: Callable[[Path, str], object]) -> Path:
                     return path
         except OSError as error:
             raise CheckpointError(
-                f'checkpoint {url!r}: could not be kept in {folder} ({error.strerror or error}); '
-                'TORCH_HOME names another folder'
+                f'checkpoint {url!r}: could not be stored in {folder} ({error.strerror or error}); '
+                'set TORCH_HOME to another folder'
             ) from error
-    check_hash(path, wanted, f'{url} (kept as {path}; delete it to fetch it again)')
+    check_hash(path, wanted, f'{url} (stored as {path}; delete it to download it again)')
     return path
 
 
@@ -77,7 +77,7 @@ def _fetch(url: str, path: Path, wanted: str | None, verify: Callable[[Path, str
         if isinstance(error, HTTPError):
             reason = f'the server answers {error.code} {error.reason}'
         raise CheckpointError(
-            f'checkpoint {url!r}: could not be downloaded ({reason}); with the file at hand, give its '
+            f'checkpoint {url!r}: could not be downloaded ({reason}); if you have the file, give its '
             'path instead'
         ) from error
     finally:
@@ -85,7 +85,7 @@ def _fetch(url: str, path: Path, wanted: str | None, verify: Callable[[Path, str
 
 
 def wanted_hash(address: str, fragment: str) -> str | None:
-    """The SHA-256, or its start, that an address ends in; None if it ends in nothing."""
+    """The SHA-256, or its beginning, at the end of an address; None if there is none."""
     if not fragment:
         return None
     found = re.fullmatch(r'sha256=([0-9a-fA-F]{8,64})', fragment)
@@ -132,10 +132,10 @@ def _announced(url: str) -> tuple[int | None, str | None]:
 
 
 def check_hash(path: Path, wanted: str | None, name: str) -> None:
-    """Compare a file's SHA-256 with the start of the one that is wanted, if any is.
+    """Compare a file's SHA-256 with the expected one, or its beginning, if there is one.
 
     Raises:
-        CheckpointError: If it is another.
+        CheckpointError: If they differ.
     """
     if wanted is None:
         return
@@ -147,5 +147,5 @@ def check_hash(path: Path, wanted: str | None, name: str) -> None:
     if not found.startswith(wanted):
         raise CheckpointError(
             f'checkpoint {name!r}: its SHA-256 is {found[: len(wanted)]}, not {wanted} as announced: '
-            'it was damaged on the way, or it is another file'
+            'the transfer corrupted it, or it is another file'
         )

@@ -1,4 +1,4 @@
-"""What the readers of checkpoints raise."""
+"""Errors of the readers of checkpoints."""
 
 
 class CheckpointError(ValueError):

@@ -9,7 +9,7 @@ from pathlib import Path
 def list_files(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> list[Path]:
     """List the files below a folder that have one of some suffixes, in any case, in order of path.
 
-    Links to folders are followed. Hidden files and folders are passed over.
+    Links to folders are followed. Hidden files and folders are ignored.
 
     Args:
         folder (str | PathLike): Searched recursively.
@@ -25,7 +25,7 @@ def list_files(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> lis
 
     for parent, folders, names in os.walk(os.fspath(folder), onerror=fail, followlinks=True):
         here = os.path.join(os.path.realpath(parent), '')
-        # A link to a folder above this one would be followed for ever.
+        # Leave out links to a folder above this one, which would never end.
         folders[:] = [
             name
             for name in folders

@@ -1,7 +1,8 @@
-"""Unpickling of plain data: tensors, numbers, text, arrays and containers; nothing else is run.
+"""Unpickles plain data: tensors, numbers, text, arrays and containers of these.
 
-Checkpoints are pickles, and a pickle names functions to call. Here it reaches those in a table; any
-other class or function is replaced by a :class:`Placeholder`, which keeps its name and does nothing.
+Checkpoints are pickles, and a pickle names functions to call. This unpickler calls only those in a
+table. It replaces any other class or function by a :class:`Placeholder`, which has its name and does
+nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch._weights_only_unpickler import _get_allowed_globals
 
 
 class Placeholder(dict):
-    """Stands for an object of another class, ``name``; has its items if the class is a mapping."""
+    """Stands for an object of another class, called ``name``; has its items if it is a mapping."""
 
     name = ''
 
@@ -72,7 +73,7 @@ def _reconstructor(cls: type, base: type, state: Any) -> Any:
 
 
 def _encode(text: str, encoding: str = 'utf-8') -> bytes:
-    """Bytes, as protocol 2 has them; other codecs may multiply their input."""
+    """Bytes, as protocol 2 writes them. Other codecs are refused, since some multiply their input."""
     if encoding not in ('latin1', 'latin-1'):
         raise pickle.UnpicklingError(
             f'text encoded as {str(encoding)[:40]!r}, where only latin1 occurs'
@@ -81,7 +82,7 @@ def _encode(text: str, encoding: str = 'utf-8') -> bytes:
 
 
 def _bytearray(text: Any = b'', encoding: str = '') -> bytearray:
-    """Not of a length alone, which may be any."""
+    """A bytearray of given content. A length alone is refused, since it may be huge."""
     return bytearray(text if isinstance(text, bytes | bytearray) else _encode(text, encoding))
 
 
@@ -100,13 +101,13 @@ def _parameter(data: Tensor, requires_grad: bool, hooks: Any, state: Any = None)
 
 
 def _tensor_of_subclass(rebuild: Any, cls: Any, args: tuple, state: Any) -> Tensor:
-    """A tensor with attributes or of a subclass; both are left out."""
+    """A tensor without the attributes or the subclass that it was pickled with."""
     return rebuild(*args)
 
 
-# NumPy takes a pickled dtype's word on whether raw bytes are pointers to objects. So dtypes are made
-# anew from their description, and whatever is made with one gets a copy, which no later instruction
-# can reach.
+# NumPy believes a pickled dtype when it says that raw bytes are pointers to objects. So dtypes are
+# built from their description, and each array or scalar gets a copy that later instructions cannot
+# change.
 
 
 def _dtype(spec: Any, align: bool = False, copy: bool = True) -> np.dtype:
@@ -156,7 +157,7 @@ def _frombuffer(buffer: Any, dtype: np.dtype, shape: tuple, order: Any, *axes: A
 
 
 def _table() -> dict[tuple[str, str], Any]:
-    """What a pickle may name, by module and name: PyTorch's safe names, and other plain data."""
+    """The classes and functions that a pickle may name: PyTorch's safe ones, and other plain data."""
     safe = ((*name.rpartition('.'), value) for name, value in _get_allowed_globals().items())
     found: dict[tuple[str, str], Any] = {(module, name): value for module, _, name, value in safe}
     # fmt: off
@@ -208,7 +209,7 @@ TABLE: dict[tuple[str, str], Any] = {}
 
 
 def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
-    """What ``torch.load`` takes as its ``pickle_module``.
+    """Build the ``pickle_module`` argument of ``torch.load``.
 
     Args:
         plain_only (bool): Raise an error where a placeholder would be needed. Default: False.
@@ -216,7 +217,7 @@ def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
     if not TABLE:
         TABLE.update(_table())
 
-    # Python's own implementation, since that in C offers no way to watch what BUILD changes.
+    # The implementation in Python, since the one in C does not let a subclass override BUILD.
     class Unpickler(pickle._Unpickler):
         dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
         stack: list[Any]
@@ -258,7 +259,7 @@ def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
             return type(name.rpartition('.')[2], (Placeholder,), dict(name=name, __module__=__name__))
 
         def attribute(self, cls: Any, name: str) -> Any:
-            """``getattr``, as far as mmengine's histories need it, which refer to their own methods."""
+            """``getattr`` for methods of mmengine's ``HistoryBuffer``, whose pickles need it."""
             known = (getattr(cls, '__module__', ''), getattr(cls, '__name__', '')) == HISTORY
             if known and not name.startswith('_'):
                 return getattr(cls, name)
@@ -281,7 +282,7 @@ def plain_pickle_module(plain_only: bool = False) -> SimpleNamespace:
                 state = state[0] if isinstance(state, tuple) else state
                 target.__dict__.update(state or {})
             elif not isinstance(target, pathlib.PurePath):
-                raise pickle.UnpicklingError(f'a state is given to a {kind.__name__}')
+                raise pickle.UnpicklingError(f'it sets the state of a {kind.__name__}')
 
         dispatch[pickle.BUILD[0]] = build
 

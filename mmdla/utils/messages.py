@@ -1,4 +1,4 @@
-"""Lines for whoever started a job."""
+"""Messages of distributed jobs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def print_rank0(text: str) -> None:
-    """Print a line, once however many processes the job has.
+    """Print a line on the first process of a job only.
 
     Args:
         text (str): The line.

@@ -9,8 +9,8 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards the modes that there were.
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and restore the mode of each module afterwards.
 
     Args:
         model (nn.Module): The model; its modules may be in different modes.

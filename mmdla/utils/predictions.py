@@ -1,4 +1,4 @@
-"""What a segmentor predicts, as the task wants it."""
+"""Predictions of segmentors in the form that boundary detection needs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 def boundary_probability(sample: Mapping) -> Tensor:
-    r"""The probability of a boundary at each pixel, of a prediction of mmseg.
+    r"""The probability of a boundary at each pixel, from a prediction of mmseg.
 
     .. math:: p = \mathrm{softmax}(z)_1
 
     Args:
-        sample (Mapping): A ``SegDataSample``, or that as a dict, with ``seg_logits``: logits of two
-            classes, the second the boundary, or one channel, which mmseg has put through the sigmoid.
+        sample (Mapping): A ``SegDataSample`` or its dict, with ``seg_logits``: logits of two classes,
+            the second of them the boundary, or one channel of probabilities after mmseg's sigmoid.
 
     Returns:
         Tensor: Of shape (H, W), float32.

@@ -1,3 +1,1 @@
-"""Pictures: of predictions (``strip``, needs mmseg), of networks (``network``), of grids in their maps
-(``gridding``).
-"""
+"""Pictures of predictions: segmentation (needs mmseg), localization, precision-recall curves."""

@@ -1,4 +1,4 @@
-"""Images of any kind as pictures to draw on."""
+"""Converts images of any type to pictures to draw on."""
 
 from __future__ import annotations
 

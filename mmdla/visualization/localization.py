@@ -1,4 +1,4 @@
-"""Where a classifier sees what it names: heat maps and boxes (NumPy and OpenCV alone)."""
+"""Draws class maps and boxes of localization; needs only NumPy and OpenCV."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 FOUND = (40, 200, 255)  # BGR
 TRUE = (255, 255, 255)
-LEAST = 160  # pixels below which a picture is enlarged, for boxes and captions to be seen
+LEAST = 160  # smaller pictures are enlarged to this many pixels, so that boxes and captions can be read
 
 
 def heat_map(image: np.ndarray, class_map: np.ndarray, weight: float = 0.5) -> np.ndarray:
-    """A class map over its image, from blue, its lowest value, to red, its highest.
+    """Draw a class map over its image, from blue (lowest value) to red (highest value).
 
     Args:
         image (ndarray): uint8, (H, W, 3), BGR.
@@ -38,14 +38,14 @@ def localization_picture(
     true: np.ndarray | None = None,
     caption: str = '',
 ) -> np.ndarray:
-    """An image with the box found (yellow) and the true ones (white), beside its heat map.
+    """Draw the predicted box (yellow) and the true ones (white) on an image and its heat map.
 
     Args:
         image (ndarray): uint8, (H, W, 3), BGR.
         class_map (ndarray): Responses of the class, (h, w).
-        found (ndarray): x0, y0, x1, y1 in pixels; all zeros where nothing was found.
-        true (ndarray, optional): The true boxes, (n, 4). Default: none.
-        caption (str): Line below. Default: none.
+        found (ndarray): x0, y0, x1, y1 in pixels; all zeros if no box was found.
+        true (ndarray, optional): The true boxes, (n, 4). Default: None.
+        caption (str): Text below the picture. Default: ``''``, no text.
 
     Returns:
         ndarray: uint8, BGR.

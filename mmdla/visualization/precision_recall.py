@@ -15,10 +15,10 @@ def draw_precision_recall(
     curves: Mapping[str, np.ndarray],
     points: Mapping[str, tuple[float, float]] = {},
 ) -> None:
-    """Draw curves, each with a dot where F is largest, and points.
+    """Draw curves with a dot where F is largest, and further points.
 
     Args:
-        path (str | PathLike): What to write, by its suffix.
+        path (str | PathLike): Picture to write; its suffix is the format.
         curves (Mapping[str, np.ndarray]): By name, rows of threshold, recall, precision (and more).
         points (Mapping[str, tuple[float, float]]): By name, recall and precision. Default: none.
     """
@@ -34,7 +34,7 @@ def draw_precision_recall(
     for name, curve in curves.items():
         thresholds, recall, precision = curve[:, :3].T
         _, r, p, f = best_point(thresholds, recall, precision)
-        # where nothing is predicted there is no precision
+        # Without predictions there is no precision.
         drawn = (recall > 0) | (precision > 0)
         (line,) = axes.plot(
             recall[drawn], precision[drawn], label=f'{_plain(name)}, F = {f:.3f}', linewidth=1.8
@@ -48,5 +48,5 @@ def draw_precision_recall(
 
 
 def _plain(name: str) -> str:
-    """A name that matplotlib takes for no formula."""
+    """A name that matplotlib does not read as a formula."""
     return name.replace('$', r'\$')

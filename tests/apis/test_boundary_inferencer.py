@@ -84,7 +84,7 @@ def test_weights_of_another_network(weights, name):
 def test_arrays_that_the_network_does_not_take(weights, array):
     inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
     with pytest.raises(
-        ValueError, match=r'image of shape \(.* and type uint8: the network does not take'
+        ValueError, match=r'image of shape \(.* and type uint8: the network does not accept'
     ):
         inferencer(array)
 
@@ -151,7 +151,7 @@ def test_files_are_written_and_never_over_others(weights, image, tmp_path):
     assert np.abs(written - found).max() <= 0.5001 / 65535
     drawn = cv2.imread(str(tmp_path / 'overlays/00000000.jpg'))
     assert drawn.shape == image.shape
-    with pytest.raises(FileExistsError, match=r'00000000.png: is there already; choose another'):
+    with pytest.raises(FileExistsError, match=r'00000000.png exists already; choose another'):
         inferencer([image], out_dir=tmp_path)
 
 

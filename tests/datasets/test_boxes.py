@@ -107,13 +107,19 @@ def test_thresholds_are_not_chosen_on_what_they_are_reported_on(imagenet):
     with (imagenet / 'meta/val.txt').open('a') as file:
         file.writelines(f'{name} 0\n' for name in names)
 
-    def paths(part):
-        dataset = ImageNetBoxes(str(imagenet), split='val', part=part)
+    def paths(subset):
+        dataset = ImageNetBoxes(str(imagenet), split='val', subset=subset)
         return [dataset.get_data_info(i)['img_path'][-9:].lstrip('/') for i in range(len(dataset))]
 
     everything = paths(None)
-    assert paths('choose') == [everything[0], everything[5], everything[10]]
-    assert sorted(paths('choose') + paths('report')) == sorted(everything)
+    assert paths('calibration') == [everything[0], everything[5], everything[10]]
+    assert sorted(paths('calibration') + paths('evaluation')) == sorted(everything)
+    with pytest.warns(DeprecationWarning, match='deprecated') as warned:
+        old = ImageNetBoxes(str(imagenet), split='val', part='choose')
+    assert old.subset == 'calibration'
+    texts = [str(w.message) for w in warned]
+    assert any('"part" is deprecated' in text for text in texts)
+    assert any("subset='choose' is deprecated" in text for text in texts)
 
 
 def test_images_without_boxes(imagenet):
@@ -148,8 +154,8 @@ def test_files_that_are_not_boxes(imagenet):
 def test_bad_arguments(imagenet):
     with pytest.raises(ValueError, match="without_boxes='skip' must be 'raise' or 'drop'"):
         ImageNetBoxes(str(imagenet), split='val', without_boxes='skip')
-    with pytest.raises(ValueError, match="part='half' must be 'choose', 'report' or None"):
-        ImageNetBoxes(str(imagenet), split='val', part='half')
+    with pytest.raises(ValueError, match="subset='half' must be 'calibration', 'evaluation' or None"):
+        ImageNetBoxes(str(imagenet), split='val', subset='half')
     with pytest.raises(ValueError, match=r"split='test'.*need labels"):
         ImageNetBoxes(str(imagenet), split='test')
 
@@ -178,13 +184,13 @@ def test_cub_boxes_by_hand(cub):
     assert test.get_gt_labels().tolist() == [0, 1]
 
 
-def test_cub_in_two_parts(cub):
-    def count(part):
-        return len(CUBBoxes(data_root=str(cub), split='train', part=part))
+def test_cub_in_two_subsets(cub):
+    def count(subset):
+        return len(CUBBoxes(data_root=str(cub), split='train', subset=subset))
 
-    assert count('choose') >= 1
-    assert count('choose') + count('report') == count(None)
-    with pytest.raises(ValueError, match="part='half'"):
+    assert count('calibration') >= 1
+    assert count('calibration') + count('evaluation') == count(None)
+    with pytest.raises(ValueError, match="subset='half'"):
         count('half')
 
 
@@ -355,7 +361,7 @@ def test_boxes_are_asked_for():
         BoxRandomResizedCrop(scale=4),
     ):
         name = type(transform).__name__
-        with pytest.raises(ValueError, match=f'{name} needs gt_bboxes, .*without use {name[3:]}'):
+        with pytest.raises(ValueError, match=f'{name} needs gt_bboxes, .*use {name[3:]} without'):
             transform(dict(img=np.zeros((9, 9, 3), np.uint8)))
         with pytest.raises(ValueError, match=r'gt_bboxes of shape \(4,\) must be'):
             transform(dict(img=np.zeros((9, 9, 3), np.uint8), gt_bboxes=np.zeros(4)))

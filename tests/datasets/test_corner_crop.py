@@ -75,5 +75,7 @@ def test_bad_arguments_are_named(kwargs, message):
 
 
 def test_small_images_are_refused():
-    with pytest.raises(ValueError, match=r'crop_size=\(224, 224\): the image is 200x300'):
+    with pytest.raises(
+        ValueError, match=r'crop_size=\(224, 224\): must not exceed the image of 200x300'
+    ):
         CornerCrop(224, 'top_left')(dict(img=np.zeros((200, 300, 3), np.uint8)))

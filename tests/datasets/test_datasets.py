@@ -155,7 +155,9 @@ def test_streets_are_written_once(streets):
 
 
 def test_streets_overwrite_nothing(streets, tmp_path):
-    with pytest.raises(DataFolderError, match=r'is not the demo data set asked for.*DEMO_STREETS_ROOT'):
+    with pytest.raises(
+        DataFolderError, match=r'is not the demo data set of the config.*DEMO_STREETS_ROOT'
+    ):
         generate_demo_streets(streets, dict(train=4), (48, 96))
     mine = tmp_path / 'mine'
     mine.mkdir()

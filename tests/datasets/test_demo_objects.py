@@ -152,7 +152,9 @@ def test_objects_are_written_once(objects, monkeypatch):
 
 
 def test_objects_overwrite_nothing(objects, tmp_path):
-    with pytest.raises(DataFolderError, match=r'is not the demo data set asked for.*DEMO_OBJECTS_ROOT'):
+    with pytest.raises(
+        DataFolderError, match=r'is not the demo data set of the config.*DEMO_OBJECTS_ROOT'
+    ):
         generate_demo_objects(objects, dict(train=4), 48)
     mine = tmp_path / 'mine'
     mine.mkdir()

@@ -240,7 +240,7 @@ def test_labels_that_the_losses_take_are_right(root):
     save(root / 'l/1.png', 40 * np.eye(48, 64))
     save(root / 'l/2.png', 60 * np.eye(48, 64))
     assert not validate(config(root), soft)
-    refused(config(root), 'percentages want label_scale=100', of=outputs(2, BoundaryCrossEntropyLoss()))
+    refused(config(root), 'percentages need label_scale=100', of=outputs(2, BoundaryCrossEntropyLoss()))
     both = nn.ModuleList([DiceLoss(), CrossEntropyLoss()])
     refused(config(root), 'the labels 100', of=outputs(2, both))
 

@@ -13,7 +13,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmdla.deploy import winograd as module
-from mmdla.deploy.winograd import G, pays, transform_weights, trial, unavailable, winograd
+from mmdla.deploy.winograd import (
+    G,
+    is_profitable,
+    measure_speedup,
+    transform_weights,
+    unavailable,
+    winograd,
+)
 
 built = pytest.mark.skipif(unavailable() is not None, reason=f'no operator: {unavailable()}')
 ERROR = 1e-5  # relative, of norms; 1e-6 to 4e-6 are seen
@@ -226,18 +233,18 @@ def test_compiles_whole_without_copies():
 
 @built
 def test_trial_gives_a_ratio():
-    assert trial(1, 32, 16, 8, 8, parts=2, seconds=0) > 0
+    assert measure_speedup(1, 32, 16, 8, 8, parts=2, seconds=0) > 0
     with pytest.raises(ValueError, match='parts must divide the 32 channels, got 3'):
-        trial(1, 32, 16, 8, 8, parts=3)
+        measure_speedup(1, 32, 16, 8, 8, parts=3)
 
 
 def test_where_it_pays():
-    assert pays(64, 64, 56, 56, 4)
-    assert pays(512, 512, 7, 7, 4)
-    assert pays(64, 32, 256, 512)
-    assert not pays(512, 512, 4, 4)
-    assert not pays(3, 16, 512, 512)
-    assert not pays(16, 16, 512, 1024)
+    assert is_profitable(64, 64, 56, 56, 4)
+    assert is_profitable(512, 512, 7, 7, 4)
+    assert is_profitable(64, 32, 256, 512)
+    assert not is_profitable(512, 512, 4, 4)
+    assert not is_profitable(3, 16, 512, 512)
+    assert not is_profitable(16, 16, 512, 1024)
 
 
 @pytest.mark.parametrize(

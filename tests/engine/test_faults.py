@@ -312,9 +312,7 @@ def test_loops_that_would_never_train_are_refused(tmp_path):
         return runner.build_train_loop(loop).dataloader
 
     epochs, iters = dict(by_epoch=True, max_epochs=1), dict(by_epoch=False, max_iters=4)
-    with pytest.raises(
-        ValueError, match=r'train_dataloader\.sampler is an InfiniteSampler.*never ends'
-    ):
+    with pytest.raises(ValueError, match=r'train_dataloader\.sampler is an InfiniteSampler.*never end'):
         build(epochs, 'InfiniteSampler', batch_size=2)
     for loop in (epochs, iters):
         with pytest.raises(

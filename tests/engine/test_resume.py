@@ -172,7 +172,7 @@ def test_what_interrupts_the_writing_of_a_checkpoint(train, whole_run, streets, 
         assert done.returncode == 1
         last = text.strip().splitlines()[-1]
         assert re.search(
-            r'OSError: .*could not be written; what was there before is kept.*iter_4\.pth', last
+            r'OSError: .*could not be written; an existing file is kept.*iter_4\.pth', last
         )
         assert not list(work.glob('*.part'))
     assert [p.name for p in sorted(work.glob('iter_*.pth'))] == ['iter_2.pth']

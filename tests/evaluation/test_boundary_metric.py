@@ -111,7 +111,7 @@ def test_metric(files, settings):
 
 
 def test_metric_in_processes_and_again(files):
-    metric = BoundaryMetric(thresholds=7, jobs=2)
+    metric = BoundaryMetric(thresholds=7, num_workers=2)
     for _ in range(2):
         metric.process({}, samples(files))
         found = metric.evaluate(3)
@@ -127,8 +127,13 @@ def test_metric_in_processes_and_again(files):
     assert metric.evaluate(3) == found
 
 
+def test_the_old_name_of_num_workers_still_works():
+    with pytest.warns(DeprecationWarning, match='"jobs" is deprecated in'):
+        assert BoundaryMetric(jobs=2).num_workers == 2
+
+
 def test_what_fails_in_a_process_fails_soon(files):
-    metric = BoundaryMetric(thresholds=2, jobs=1)
+    metric = BoundaryMetric(thresholds=2, num_workers=1)
     broken = {**samples(files)[0], 'seg_map_path': 'nowhere.mat'}
     with pytest.raises(FileNotFoundError, match='nowhere'):
         metric.process({}, [broken] * 100)
@@ -152,7 +157,9 @@ def test_two_classes_are_softmaxed(files):
 
 
 @pytest.mark.parametrize(
-    'change', [dict(thresholds=0), dict(max_dist=1.5), dict(jobs=-1), dict(jobs=True)], ids=str
+    'change',
+    [dict(thresholds=0), dict(max_dist=1.5), dict(num_workers=-1), dict(num_workers=True)],
+    ids=str,
 )
 def test_metric_refuses_arguments(change):
     with pytest.raises(ValueError, match=next(iter(change))):

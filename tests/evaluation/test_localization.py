@@ -360,7 +360,7 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_too_few_classes_and_no_images():
-    with pytest.raises(ValueError, match=r'topk=\(1, 5\): there are only 2 classes'):
+    with pytest.raises(ValueError, match=r'topk=\(1, 5\): must not exceed the 2 classes'):
         evaluate([row(STEPS)], topk=(1, 5))
     with pytest.raises(ValueError, match='no image'):
         LocalizationMetric().compute_metrics([])

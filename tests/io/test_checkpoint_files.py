@@ -481,7 +481,7 @@ def test_a_good_file_is_kept(server, tmp_path, suffix):
     assert same(pretrained(url), state), 'not kept'
     (name,) = cached(tmp_path)
     assert name.endswith(f'-{file.name}')
-    with pytest.raises(CheckpointError, match=f'kept as .*{name}; delete it to fetch it again'):
+    with pytest.raises(CheckpointError, match=f'stored as .*{name}; delete it to download it again'):
         pretrained(f'{url}#sha256={"0" * 64}')
 
 
@@ -527,7 +527,7 @@ def test_a_bad_file_is_refused_and_not_kept(server, tmp_path, kind, suffix):
 
 def test_no_network_is_said(server):
     server.close()
-    with pytest.raises(CheckpointError, match=r'no connection to 127.*with the file at hand, give its'):
+    with pytest.raises(CheckpointError, match=r'no connection to 127.*if you have the file, give its'):
         read_checkpoint(f'{server.address}/a.pth')
 
 
@@ -554,7 +554,7 @@ def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
     (tmp_path / 'file').touch()
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'file'))
     with pytest.raises(
-        CheckpointError, match=r'could not be kept in .*TORCH_HOME names another folder'
+        CheckpointError, match=r'could not be stored in .*set TORCH_HOME to another folder'
     ):
         read_checkpoint(f'{server.address}/a.pth')
 

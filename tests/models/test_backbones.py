@@ -315,7 +315,7 @@ def test_nothing_of_the_callers_is_changed(kind, arch):
             r'out_indices=\(2, 9\): must be levels from [01] to [58]',
         ),
         (dict(out_indices=(3, 2)), ValueError, 'ascending'),
-        (dict(out_indices=(3, 3)), ValueError, 'none twice'),
+        (dict(out_indices=(3, 3)), ValueError, 'without repetition'),
         (dict(out_indices=()), ValueError, r'out_indices=\(\)'),
         (dict(output_stride=4), ValueError, 'output_stride=4: must be 8, 16 or 32'),
         (dict(frozen_stages=9), ValueError, 'frozen_stages=9'),

@@ -222,11 +222,11 @@ def test_what_cannot_be_is_refused():
         BalancedBoundaryLoss(negative_weight=0)
     logits, labels = data()
     loss = BoundaryCrossEntropyLoss()
-    with pytest.raises(ValueError, match=r'from 0 to 60, but label_scale=1: .*want label_scale=100'):
+    with pytest.raises(ValueError, match=r'from 0 to 60, but label_scale=1: .*need label_scale=100'):
         loss(logits, 60 * (labels == 1))
     with pytest.raises(ValueError, match='from -1 to 0'):
         loss(logits, -(labels == 1).long())
-    with pytest.raises(ValueError, match=r'none above 1, but label_scale=100: .*want label_scale=1'):
+    with pytest.raises(ValueError, match=r'none above 1, but label_scale=100: .*need label_scale=1'):
         BoundaryCrossEntropyLoss(label_scale=100)(logits, labels)
     with pytest.raises(ValueError, match=r'cls_score of shape \(3, 3, 9, 7\)'):
         loss(torch.zeros(3, 3, 9, 7), labels)
@@ -292,7 +292,7 @@ def test_head_learns_and_predicts(out_channels, scale, recwarn):
     [
         (dict(num_classes=19), 'num_classes=19: must be 2'),
         (dict(out_channels=3), 'out_channels=3: must be 2, or 1'),
-        (dict(threshold=0.3), 'threshold=0.3: with out_channels=2'),
+        (dict(threshold=0.3), 'threshold=0.3: must be 0.5 with out_channels=2'),
     ],
 )
 def test_head_names_bad_arguments(kwargs, message):

@@ -123,5 +123,5 @@ def test_others_are_refused():
     with pytest.raises(ValueError, match='has NoneType and LinearClsHead'):
         with_class_maps(no_neck)
     pooled = classifier(*BACKBONES[0], head='mmdla.ClassMapHead')
-    with pytest.raises(ValueError, match='has been pooled'):
+    with pytest.raises(ValueError, match='have been pooled'):
         pooled.predict(torch.randn(1, 3, 64, 64))

@@ -258,7 +258,7 @@ def test_any_block_that_owns_its_shortcut():
         (dict(arch='c_27'), r"arch='c_27': must be one of .*'c_26'"),
         (dict(arch=dict(SMALL, block='DLABasicBlock')), 'leaves its shortcut to its stage'),
         (dict(arch=dict(SMALL, depths=(1, 1, 0, 2, 2, 1))), r"arch\['depths'\].* 6 or 8"),
-        (dict(arch=dict(SMALL, depths=(1, 1, 2, 1, 2, 2))), 'must be as many'),
+        (dict(arch=dict(SMALL, depths=(1, 1, 2, 1, 2, 2))), 'must be of one length'),
         (dict(arch=dict(SMALL, max_pooling=True)), r"arch\['depths'\].* 4 positive"),
         (dict(arch=dict(SMALL, stem=0)), r"arch\['stem'\]=0"),
         (dict(arch=dict(STEPS['A'], plain=True)), 'plain=True'),

@@ -537,26 +537,30 @@ def test_networks_compile_and_export(pair):
             TypeError,
             r"arch\['channels'\]=8",
         ),
-        (dict(arch='102', node=ChannelAttention), ValueError, 'node=.*takes no argument residual'),
+        (
+            dict(arch='102', node=ChannelAttention),
+            ValueError,
+            'node=.*must accept the argument residual',
+        ),
         (dict(node=dict(kernel_size=2)), ValueError, 'kernel_size=2: must be odd'),
-        (dict(node=dict(kernal_size=3)), ValueError, 'node=.*kernal_size is none of the arguments'),
-        (dict(node=dict(out_channels=5)), ValueError, 'node=.*out_channels follows from the network'),
-        (dict(aggregation=dict(type='hda', depth=4)), ValueError, 'aggregation=.*depth follows'),
-        (dict(block=dict(type='basic', stride=2)), ValueError, r"arch\['block'\]=.*stride follows"),
-        (dict(block=dict(type='basic', foo=2)), ValueError, r"arch\['block'\]=.*foo is none of"),
+        (dict(node=dict(kernal_size=3)), ValueError, 'node=.*does not accept kernal_size'),
+        (dict(node=dict(out_channels=5)), ValueError, 'node=.*the network sets out_channels'),
+        (dict(aggregation=dict(type='hda', depth=4)), ValueError, 'aggregation=.*sets depth'),
+        (dict(block=dict(type='basic', stride=2)), ValueError, r"arch\['block'\]=.*sets stride"),
+        (dict(block=dict(type='basic', foo=2)), ValueError, r"arch\['block'\]=.*does not accept foo"),
         (dict(aggregation=dict(type='none'), link_levels=True), ValueError, 'link_levels=True'),
         (dict(aggregation='hdaa'), ValueError, r"aggregation='hdaa': must be one of .*'hda'"),
         (dict(aggregation=3), TypeError, 'aggregation=3: must be a name'),
         (dict(aggregation='none', link_levels=True), ValueError, 'link_levels=True'),
-        (dict(aggregation=nn.Conv2d), ValueError, 'aggregation=.*depth, block.*is none of those'),
+        (dict(aggregation=nn.Conv2d), ValueError, 'aggregation=.*lacks depth, block'),
         (dict(node='Nodee'), ValueError, "node='Nodee'"),
         (dict(node=nn.Identity()), TypeError, 'node=Identity'),
         (dict(block='Blockk'), ValueError, r"arch\['block'\]='Blockk': must be one of .*basic"),
-        (dict(block=nn.ReLU), ValueError, r"arch\['block'\]=.*in_channels.*is none of those"),
+        (dict(block=nn.ReLU), ValueError, r"arch\['block'\]=.*lacks in_channels"),
         (
             dict(block=lambda in_channels, out_channels, stride: None, output_stride=8),
             ValueError,
-            r'dilation, first_dilation is none of those',
+            r'lacks dilation, first_dilation',
         ),
         (dict(aggregation='ida', init_cfg='timm'), ValueError, "needs aggregation='hda', not 'ida'"),
     ],
@@ -577,7 +581,7 @@ def test_bad_arguments_of_the_backbone_are_named(kwargs, error, message):
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
-        (dict(depth=0), 'depth=0: must be a whole number, 1 or more'),
+        (dict(depth=0), 'depth=0: must be an integer, 1 or more'),
         (dict(depth=1.5), 'depth=1.5'),
         (dict(stride=3), 'stride=3: a stage has stride 1 or 2'),
         (dict(out_channels=[4, 4, 4]), r'out_channels=\[4, 4, 4\]: must be .* or 2 of them'),
@@ -607,7 +611,7 @@ def test_bad_arguments_of_the_others_are_named():
         for number in (1, 3):
             with pytest.raises(ValueError, match=f'inputs: {number} feature maps, built for 2'):
                 kind([4, 4], 4)([torch.randn(1, 4, 3, 3)] * number)
-    with pytest.raises(ValueError, match='out_channels=1: a bottleneck'):
+    with pytest.raises(ValueError, match='out_channels=1: must be 2 or more'):
         Bottleneck(4, 1)
     with pytest.raises(ValueError, match=r'feature maps of \[4, 4\] channels, built for \[4, 8\]'):
         PooledNode([4, 8], 8)(*[torch.randn(1, 4, 3, 3)] * 2)
@@ -615,7 +619,7 @@ def test_bad_arguments_of_the_others_are_named():
         AggregatedStages(3, [4])
     with pytest.raises(TypeError, match="'layer1'; each must be a module or its config"):
         AggregatedStages(['layer1', 'layer2'], [4, 4])
-    with pytest.raises(ValueError, match=r'out_channels=48: .*multiples of 32'):
+    with pytest.raises(ValueError, match=r'out_channels=48: .*multiple of 32'):
         SplitBottleneck(32, 48)
     with pytest.raises(ValueError, match=r'out_channels=2: .*multiples of 64'):
         Res2NetBlock(2, 2)

@@ -182,7 +182,7 @@ def test_wrong_strides_are_named():
     neck = IDAUp([8, 16])
     with pytest.raises(ValueError, match=r'20x20 after upsampling and meets one of 40x40.*strides'):
         neck([torch.rand(1, 8, 40, 40), torch.rand(1, 16, 10, 10)])
-    with pytest.raises(ValueError, match='got 1 feature maps and was built for 2'):
+    with pytest.raises(ValueError, match='1 feature maps, but in_channels has 2'):
         neck([torch.rand(1, 8, 40, 40)])
 
 
@@ -209,7 +209,7 @@ def test_dilated_backbones(output_stride):
             "out_channels=32: variant='centernet' ends with .* 8 channels",
         ),
         (dict(in_channels=[8, 16], node='Sum'), "node='Sum': must be"),
-        (dict(in_channels=[8, 16], node=nn.Conv2d), 'node=.*is built with .*, and deepest is none'),
+        (dict(in_channels=[8, 16], node=nn.Conv2d), 'node=.*must accept .* lacks deepest'),
         (dict(in_channels=[8, 16], conv_cfg=dict(type='Conv9')), "conv_cfg=.*no convolution 'Conv9'"),
     ],
 )

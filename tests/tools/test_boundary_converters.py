@@ -93,7 +93,7 @@ def test_bsds_overwrites_nothing(folder, run_tool, tmp_path):
     (root / 'thesis.txt').write_text('precious')
     status, text = run_tool(BSDS, folder, root)
     assert status != 0
-    assert f'bsds500: {root} is there already: move it away' in text
+    assert f'bsds500: {root} exists already: move it away' in text
     assert [p.name for p in root.iterdir()] == ['thesis.txt']
 
 
@@ -193,7 +193,7 @@ def test_pascal_from_a_folder(run_tool, tmp_path):
         assert not list(tmp_path.glob('other*'))
 
     args = (source, tmp_path / 'images', tmp_path / 'other')
-    refused('is there already', *args[:2], root, *lists)
+    refused('exists already', *args[:2], root, *lists)
     refused('say what is in which split', *args)
     refused(
         '--split all must be one of train, val, test', *args, '--split', 'all', tmp_path / 'val.txt'

@@ -14,7 +14,7 @@ pytest.importorskip('mmpretrain')
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmdla.analysis.timing import in_turn, ratio, training_step
+from mmdla.analysis.timing import ratio, time_interleaved, training_step
 
 TOOL = 'benchmarks/compare_models.py'
 DEMO = Path(__file__).resolve().parents[2] / 'configs/dla34-8s_demo.py'
@@ -125,7 +125,7 @@ def test_names_what_is_wrong(compare, configs, tmp_path):
 
 def test_rounds_change_direction():
     calls = []
-    times = in_turn([lambda i=i: calls.append(i) for i in range(3)], range(2))
+    times = time_interleaved([lambda i=i: calls.append(i) for i in range(3)], range(2))
     assert calls == [0, 1, 2, 0, 1, 2, 2, 1, 0]
     assert [len(t) for t in times] == [2, 2, 2]
 

@@ -234,7 +234,7 @@ def test_optimized_models_are_refused():
     from mmdla.deploy import optimize
 
     quick = optimize(build(TINY).eval(), torch.rand(1, 3, 64, 64), compile=False)
-    with pytest.raises(ValueError, match='export the model that it was made from'):
+    with pytest.raises(ValueError, match='export the original model'):
         task_of(quick)
 
 
@@ -305,7 +305,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_left(tmp_path):
 
     wrong(ValueError, r"format='tflite': must be one of \['onnx', 't", model, images, file, 'tflite')
     wrong(
-        ValueError, r"must end in .pt2, what format='torch_export'", model, images, file, 'torch_export'
+        ValueError, r"must end in .pt2 with format='torch_export'", model, images, file, 'torch_export'
     )
     wrong(ValueError, r'example: .* not a tensor of shape \(3, 8, 8\)', model, images[0], file)
     wrong(ValueError, r'example: .* of float32, not .* torch.uint8', model, images.byte(), file)
@@ -325,7 +325,11 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_left(tmp_path):
     folding = build(TINY | dict(head=dict(TINY['head'], in_channels=3)))
     folding.backbone = Folding()
     wrong(
-        ExportError, r'what it does depends on the size of the images \(Not all', folding, images, file
+        ExportError,
+        r'its computation depends on the size of the images \(Not all',
+        folding,
+        images,
+        file,
     )
     # Beyond the tolerance, which nothing is within.
     wrong(ExportError, r'scores of 1x3x8x8 .* more than tolerance=-1;.* written', model, images, file,
@@ -334,7 +338,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_left(tmp_path):
     wrong(ExportError, "model's own scores of 1x3x8x8 images are not finite", model, images, file)
     assert not list(tmp_path.iterdir())
     file.write_text('mine')
-    wrong(FileExistsError, 'is there already: move it away', model, images, file)
+    wrong(FileExistsError, 'exists already: move it away', model, images, file)
     assert file.read_text() == 'mine'
     with pytest.raises(FileNotFoundError, match='no such file'):
         load(tmp_path / 'none.onnx')
@@ -374,7 +378,7 @@ def test_weights_of_another_network_are_refused():
             k: v for k, v in state.items() if k != 'head.fc.bias'
         },
         r'head.fc.bias .is \(7,\), must be \(3,\)': state | {'head.fc.bias': torch.zeros(7)},
-        'neck.weight .of no use to it.': state | {'neck.weight': torch.zeros(7)},
+        'neck.weight .not in the model.': state | {'neck.weight': torch.zeros(7)},
         'none of its parameters is one of the model, ImageClassifier with DLA': dict(x=torch.zeros(1)),
     }
     for match, held in wrong.items():
@@ -403,7 +407,7 @@ def test_the_tool_exports_and_says_how_well(written, run_tool):
     model = build(TINY)
     assert largest_difference(run, model, normalize=True) <= 1e-4
     status, text = run_tool('deployment/export.py', config, checkpoint, '--out', out)
-    assert 'is there already' in text
+    assert 'exists already' in text
     assert status
 
 
@@ -492,8 +496,8 @@ def test_configs_through_the_tool(name, format, tmp_path, run_tool):
         images = torch.randn(2, 3, *size)
         found = run(images)
         with torch.no_grad():
-            responses = graph.respond(images)
-            wanted = graph.finish(responses)
+            responses = graph.raw_outputs(images)
+            wanted = graph.activate(responses)
         for key, value in wanted.items():
             scale = max(value.abs().max(), responses[key].abs().max())
             assert (found[key] - value).abs().max() <= 1e-4 * scale

@@ -32,7 +32,7 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
 import mmdla  # noqa: F401
-from mmdla.analysis.timing import in_turn, inference, ratio, training_step
+from mmdla.analysis.timing import inference, ratio, time_interleaved, training_step
 from mmdla.datasets.folders import is_nonempty
 from mmdla.deploy import optimize
 from mmdla.engine.config import build_model
@@ -260,7 +260,7 @@ def main() -> None:
                 for variant, run in runs.items()
                 if variant == reference or any(word in variant for word in args.variants)
             }
-        times = in_turn(list(runs.values()), track_iter_progress(range(args.rounds)))
+        times = time_interleaved(list(runs.values()), track_iter_progress(range(args.rounds)))
         label = f'DLA {name}' if args.task == 'classification' else f'DLA 34, {name}'
         for variant, seconds in zip(runs, times):
             figures.append(

@@ -30,7 +30,7 @@ from torch import nn
 import mmdla  # noqa: F401
 from mmdla.analysis.complexity import blank_images
 from mmdla.analysis.memory import peak_bytes, saved_bytes
-from mmdla.analysis.timing import in_turn, ratio, training_step
+from mmdla.analysis.timing import ratio, time_interleaved, training_step
 from mmdla.engine.config import add_cfg_options, build_model, read_config
 from mmdla.engine.platform import device_name
 
@@ -96,7 +96,7 @@ def main() -> None:
         memory.append(figures or ['', ''])
         model = torch.compile(model) if option in ('compile', 'all') else model
         runs.append(within(option, training_step(model, x)))
-    times = in_turn(runs, track_iter_progress(range(args.rounds)))
+    times = time_interleaved(runs, track_iter_progress(range(args.rounds)))
 
     shape = 'x'.join(map(str, (args.batch_size, x.shape[1], *args.shape)))
     print(f'\n\n{device_name()}; PyTorch {torch.__version__}; {shape}, {args.rounds} rounds\n')

@@ -34,7 +34,7 @@ from torch import nn
 import mmdla
 from mmdla.analysis.complexity import blank_images, count
 from mmdla.analysis.memory import saved_bytes
-from mmdla.analysis.timing import in_turn, inference, ratio, training_step
+from mmdla.analysis.timing import inference, ratio, time_interleaved, training_step
 from mmdla.engine.config import build_model, scope_of
 from mmdla.engine.platform import device_name
 from mmdla.registry import check_library
@@ -298,7 +298,7 @@ def main() -> None:
     }
     runs = [works[work](model, images[row.config]) for row, work, model in jobs]
     try:
-        times = in_turn(runs, track_iter_progress(range(args.rounds)))
+        times = time_interleaved(runs, track_iter_progress(range(args.rounds)))
     except ValueError as error:  # batch norm, of one value a channel
         sys.exit(f'\ncompare_models: {error}; take a greater --shape or --batch-size, or --no-training')
     for (row, work, _), seconds in zip(jobs, times):

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import mmdla  # noqa: F401
 from mmdla.analysis.complexity import blank_images
 from mmdla.analysis.memory import saved_bytes
-from mmdla.analysis.timing import in_turn, inference, timed
+from mmdla.analysis.timing import inference, time_interleaved, timed
 from mmdla.deploy import optimize
 from mmdla.engine.config import add_cfg_options, build_model, read_config
 from mmdla.engine.platform import device_name
@@ -115,7 +115,7 @@ def main() -> None:
         moved = sum(t.numel() * 4 for t in read)
         floor = max(counter.get_total_flops() / single, moved / bandwidth)
         quick, low = optimize(part, maps), optimize(part, maps, torch.bfloat16)
-        times = in_turn([inference(m, maps) for m in (part, quick, low)], range(args.rounds))
+        times = time_interleaved([inference(m, maps) for m in (part, quick, low)], range(args.rounds))
         stored = saved_bytes(part, maps)
         lean = saved_bytes(Part(part), maps) if name != 'conv_seg' else stored
         table.append(

@@ -8,7 +8,7 @@ test_pipeline = [
     dict(type='PackInputs', algorithm_keys=['gt_bboxes']),
 ]
 boxes = dict(type='mmdla.ImageNetBoxes', data_root=data_root, split='val', pipeline=test_pipeline)
-val_dataloader = dict(dataset=dict(_delete_=True, part='choose', **boxes))
-test_dataloader = dict(dataset=dict(_delete_=True, part='report', **boxes))
+val_dataloader = dict(dataset=dict(_delete_=True, subset='calibration', **boxes))
+test_dataloader = dict(dataset=dict(_delete_=True, subset='evaluation', **boxes))
 val_evaluator = [dict(type='Accuracy', topk=(1, 5)), dict(type='mmdla.LocalizationMetric')]
 test_evaluator = val_evaluator

@@ -1,7 +1,7 @@
-"""Boundaries as labels: loading what annotators marked, and moving it without breaking its lines.
+"""Loads boundary annotations as labels, and transforms labels without breaking thin lines.
 
-A label is 0 for background, 1 for boundary (or 1 to 100, the share of annotators, in percent) and 255
-for pixels that do not count.
+A label is 0 for background, 1 for boundary (or 1 to 100, the percentage of annotators) and 255 for
+ignored pixels.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ LABELS = ('union', 'consensus', 'soft')
 @TRANSFORMS.register_module()
 @MMSEG_TRANSFORMS.register_module()
 class LoadBoundaryAnnotations(BaseTransform):
-    r"""Make a label of what annotators marked; stands where ``LoadAnnotations`` does otherwise.
+    r"""Make a label from the boundaries of all annotators; it replaces ``LoadAnnotations``.
 
-    With :math:`n` of :math:`A` annotators marking a pixel, :math:`m` of them asked for:
+    If :math:`n` of :math:`A` annotators marked a pixel and :math:`m` are required:
 
     .. math::
         y_\text{union} = [n \ge 1], \quad y_\text{consensus} = [n \ge m], \quad
         y_\text{soft} = \operatorname{round}(100\, n / A)
 
     Args:
-        label (str): ``'union'``, as the released code has it, ``'consensus'`` or ``'soft'``. Default:
+        label (str): ``'union'``, as in the released code, ``'consensus'`` or ``'soft'``. Default:
             ``'union'``.
         min_annotators (int): The number :math:`m`, for ``'consensus'``, and for ``'soft'`` with
             ``ignore_fewer``. Default: 3.
@@ -42,8 +42,8 @@ class LoadBoundaryAnnotations(BaseTransform):
             ``min_annotators``, are 255; not for ``'union'``. Default: False.
 
     Raises:
-        ValueError: If an argument is something else; in loading, if an image has no annotation, one of
-            another size, or fewer annotators than ``min_annotators``.
+        ValueError: If an argument is impossible, or if an image has no annotation, one of another size,
+            or fewer annotators than ``min_annotators``.
 
     Source: released ``boundary.py`` (``label > 0``).
     """
@@ -69,8 +69,8 @@ class LoadBoundaryAnnotations(BaseTransform):
         if image is not None and image.shape[:2] != marked.shape[1:]:
             raise ValueError(
                 f'{path} is of size {marked.shape[1:]}, but its image {results.get("img_path")} of '
-                f'size {image.shape[:2]}: must be the same, and the annotation be loaded before the '
-                'image is resized'
+                f'size {image.shape[:2]}: must be the same; load the annotation before the image is '
+                'resized'
             )
         results['gt_seg_map'] = self._label(marked, path)
         results['seg_fields'].append('gt_seg_map')
@@ -84,7 +84,7 @@ class LoadBoundaryAnnotations(BaseTransform):
         if annotators < self.min_annotators and (self.label == 'consensus' or self.ignore_fewer):
             raise ValueError(
                 f'{path} has {annotators} annotators, but min_annotators={self.min_annotators}: it '
-                'would have no boundary; ask for as many or fewer'
+                'would have no boundary; use a smaller number'
             )
         if self.label == 'consensus':
             label = (count >= self.min_annotators).astype(np.uint8)
@@ -104,9 +104,9 @@ class LoadBoundaryAnnotations(BaseTransform):
 @TRANSFORMS.register_module()
 @MMSEG_TRANSFORMS.register_module()
 class ThinReflectRotate(ReflectRotate):
-    """``ReflectRotate`` for lines of one pixel: labels are drawn anew where they come to lie.
+    """``ReflectRotate`` for lines one pixel wide: it draws the rotated labels as thin lines again.
 
-    Nearest-neighbour rotation breaks such a line into tens of pieces. See :func:`move_lines`.
+    Nearest-neighbour rotation would break such a line into tens of pieces. See :func:`move_lines`.
 
     Args:
         degree (float | tuple[float, float]): Angles are drawn from +-degree, or from the range.
@@ -114,12 +114,12 @@ class ThinReflectRotate(ReflectRotate):
         seg_pad_val (int): Label of what comes in. Default: 255.
 
     Raises:
-        ValueError: In rotating, if labels are other than 0 to 100 and 255.
+        ValueError: If labels are other than 0 to 100 and 255.
     """
 
     def _rotate_labels(self, labels: np.ndarray, degree: float) -> np.ndarray:
         height, width = labels.shape
-        # as mmcv turns the image: about the middle pixel's centre, clockwise
+        # as mmcv rotates the image: clockwise about the centre of the middle pixel
         matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -degree, 1)
         return move_lines(labels, matrix, (height, width), self.seg_pad_val)
 
@@ -127,16 +127,16 @@ class ThinReflectRotate(ReflectRotate):
 @TRANSFORMS.register_module()
 @MMSEG_TRANSFORMS.register_module()
 class ThinResize(Resize):
-    """mmseg's ``Resize`` for lines of one pixel: labels are drawn anew at the new size.
+    """mmseg's ``Resize`` for lines one pixel wide: it draws the resized labels as thin lines again.
 
-    Nearest-neighbour scaling makes such a line thicker, or breaks it. See :func:`move_lines`. For a
+    Nearest-neighbour scaling would make such a line thicker or break it. See :func:`move_lines`. For a
     random size: ``dict(type='RandomResize', resize_type='mmdla.ThinResize', ...)``.
 
     Args:
         **kwargs: Of :class:`mmseg.datasets.transforms.Resize`.
 
     Raises:
-        ValueError: In resizing, if labels are other than 0 to 100 and 255.
+        ValueError: If labels are other than 0 to 100 and 255.
     """
 
     def _resize_seg(self, results: dict) -> None:
@@ -151,18 +151,18 @@ class ThinResize(Resize):
 @TRANSFORMS.register_module()
 @MMSEG_TRANSFORMS.register_module()
 class QuarterTurn(BaseTransform):
-    """Turn image and labels by quarters, counter-clockwise, for test-time augmentation.
+    """Rotate image and labels counter-clockwise by multiples of 90 degrees, for test-time augmentation.
 
-    ``img_shape``, ``pad_shape``, ``ori_shape`` and ``scale_factor`` turn too: mmseg brings predictions
-    to ``ori_shape`` and flips them back before anything turns them back. So this comes before
-    ``RandomFlip``.
+    ``img_shape``, ``pad_shape``, ``ori_shape`` and ``scale_factor`` change accordingly, since mmseg
+    resizes predictions to ``ori_shape`` and undoes flips before the rotation is undone. So this
+    transform must come before ``RandomFlip``.
 
     Args:
-        turns (int): 0, 1, 2 or 3 quarters; kept as ``quarter_turns``, which ``PackSegInputs`` packs if
-            its ``meta_keys`` say so.
+        turns (int): Number of quarter turns, 0 to 3. The results have it as ``quarter_turns``, which
+            ``PackSegInputs`` packs if it is among its ``meta_keys``.
 
     Raises:
-        ValueError: If ``turns`` is something else; in turning, if the image is flipped already.
+        ValueError: If ``turns`` is another number, or if the image is flipped already.
     """
 
     def __init__(self, turns: int):
@@ -193,28 +193,28 @@ class QuarterTurn(BaseTransform):
 def move_lines(
     label: np.ndarray, matrix: np.ndarray, size: tuple[int, int], outside: int
 ) -> np.ndarray:
-    """A label of thin lines under an affine map, drawn with thin lines again.
+    """Apply an affine map to a label of thin lines, and draw the result with thin lines again.
 
-    Marked pixels are points, neighbours are joined, and points and joints are mapped exactly and then
-    rounded to pixels: what was connected stays so, and what was one pixel wide stays so, at any scale.
-    Something n pixels wide becomes about (n - 1) s + 1 wide; it stays filled up to s = 3. Each
-    level of a soft label (what has this value or more) is drawn by itself, higher ones over lower ones;
-    below all are thin ignored pixels, then ignored areas (three pixels wide and more), which are mapped
-    as areas.
+    Marked pixels are points, and lines join neighbouring points. Points and lines are mapped exactly
+    and then rounded to pixels. So connected pixels stay connected, and lines stay one pixel wide at any
+    scale. A line n pixels wide becomes about (n - 1) s + 1 pixels wide; it has no holes up to s = 3.
+    Each level of a soft label (the pixels of this value or more) is drawn separately, higher levels
+    over lower ones. Thin ignored pixels are drawn below all levels, and below these ignored areas
+    (three pixels wide and more), which are mapped as areas.
 
     Args:
         label (np.ndarray): 0, 1 to 100, or 255 for ignored, uint8 of shape (h, w).
-        matrix (np.ndarray): Of shape (2, 3), takes x, y and 1 to x and y; centres of pixels have whole
-            numbers.
+        matrix (np.ndarray): Maps (x, y, 1) to (x, y), shape (2, 3); pixel centres have integer
+            coordinates.
         size (tuple[int, int]): Height and width of the result.
-        outside (int): Label of what the map does not reach.
+        outside (int): Label of pixels that come from outside the image.
 
     Returns:
-        np.ndarray: uint8 of shape ``size``. Where the map takes pixels to pixels (turns by quarters, no
-        change), this is exact.
+        np.ndarray: uint8 of shape ``size``. It is exact if the map takes pixels to pixels (quarter
+        turns, identity).
 
     Raises:
-        ValueError: If there are other values.
+        ValueError: If the label has other values.
     """
     values = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
     wrong = values[(values > 100) & (values != IGNORED)]
@@ -244,18 +244,18 @@ def move_lines(
     positive = np.where(ignored, np.uint8(0), label)
     thin = ignored & (areas == 0)
     if thin.any():
-        # with the positive ones, so that lines of both hold together
-        moved[_drawn(thin | (positive > 0), matrix, size)] = IGNORED
+        # together with the positive pixels, so that lines of both stay connected
+        moved[_draw_lines(thin | (positive > 0), matrix, size)] = IGNORED
     for value in values[(values > 0) & (values <= 100)]:
-        moved[_drawn(positive >= value, matrix, size)] = value
+        moved[_draw_lines(positive >= value, matrix, size)] = value
     return moved
 
 
-def _drawn(marked: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Marked pixels and the joints between them, mapped and drawn: booleans of shape ``size``."""
+def _draw_lines(marked: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Map marked pixels and the lines between them, and draw them: booleans of shape ``size``."""
     linear, shift = matrix[:, :2], matrix[:, 2] + 0.5  # rounds halves up everywhere
     points = [np.argwhere(marked)[:, ::-1] @ linear.T + shift]
-    for starts, step in _joints(marked):
+    for starts, step in _neighbour_pairs(marked):
         along = linear @ step
         # No step is longer than a pixel on either axis, so that there are no gaps.
         parts = int(np.ceil(np.abs(along).max() - 1e-6))
@@ -269,8 +269,9 @@ def _drawn(marked: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.
     return drawn[1:-1, 1:-1]
 
 
-def _joints(marked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of neighbours to join: where they start, (n, 2) of x and y, and the step to the other.
+def _neighbour_pairs(marked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of neighbours to join: the positions (n, 2) of the first, in x and y, and the step to the
+    other.
 
     Diagonal neighbours are joined if nothing else joins them; in full squares of four both diagonals
     are, which fills the square.
@@ -298,8 +299,8 @@ def _cut_corners(drawn: np.ndarray) -> None:
         for y in (-1, 1)
         for x in (-1, 1)
     }
-    # One bend after the other: views see what those before removed, so that nothing comes apart.
+    # One kind of bend after the other: the views reflect earlier removals, so lines stay connected.
     for y, one, opposite in ((-1, up, down), (1, down, up)):
         for x, other, across in ((-1, left, right), (1, right, left)):
-            # the corner (y, -x) and (-y, x) may be marked: they belong to the line that goes on
+            # corners (y, -x) and (-y, x) may be marked, since the line continues there
             inner &= ~(one & other & ~(opposite | across | corners[-y, -x] | corners[y, x]))

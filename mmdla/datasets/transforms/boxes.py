@@ -1,6 +1,6 @@
-"""mmpretrain's resizing and cropping, with the boxes in ``gt_bboxes``.
+"""mmpretrain's resizing and cropping, which also transform the boxes in ``gt_bboxes``.
 
-mmcv's ``Resize`` and ``RandomFlip`` move them by themselves.
+mmcv's ``Resize`` and ``RandomFlip`` do so already.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _boxes(results: dict, transform: str) -> np.ndarray:
     boxes = results.get('gt_bboxes')
     if boxes is None:
         raise ValueError(
-            f'{transform} needs gt_bboxes, from a data set with boxes; without use {transform[3:]}'
+            f'{transform} needs gt_bboxes, from a data set with boxes; use {transform[3:]} without them'
         )
     boxes = np.asarray(boxes, float)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -30,7 +30,7 @@ def _boxes(results: dict, transform: str) -> np.ndarray:
 
 
 def _moved(boxes: np.ndarray, start: tuple, scale: tuple, image: np.ndarray) -> np.ndarray:
-    """Boxes in an image cut at ``start`` and scaled, both x and y: clipped, those outside gone."""
+    """Shift boxes by ``start`` and scale them, both as (x, y); clip them, and drop those outside."""
     height, width = image.shape[:2]
     boxes = (boxes - np.tile(start, 2)) * np.tile(scale, 2)
     boxes = boxes.clip(0, (width, height, width, height))

@@ -18,7 +18,7 @@ class CornerCrop(BaseTransform):
     """Crop at a corner or in the centre, for mmcv's ``TestTimeAug``.
 
     Args:
-        crop_size (int | Sequence[int]): Height and width; one number is both.
+        crop_size (int | Sequence[int]): Height and width, or one number for both.
         corner (str): ``'top_left'``, ``'top_right'``, ``'bottom_left'``, ``'bottom_right'`` or
             ``'centre'``.
 
@@ -36,20 +36,20 @@ class CornerCrop(BaseTransform):
         self.corner = corner
 
     def transform(self, results: dict) -> dict:
-        """Crop ``results['img']``; ``img_shape`` follows.
+        """Crop ``results['img']`` and set ``img_shape``.
 
         Args:
-            results (dict): What the transforms before left.
+            results (dict): Results of the transforms before.
         """
         (height, width), (rows, cols) = results['img'].shape[:2], self.crop_size
         if rows > height or cols > width:
             raise ValueError(
-                f'crop_size={self.crop_size}: the image is {height}x{width}; resize it before, or crop '
-                'less'
+                f'crop_size={self.crop_size}: must not exceed the image of {height}x{width}; resize it '
+                'first, or use a smaller crop'
             )
         top, left = height - rows, width - cols
         if self.corner == 'centre':
-            # as torchvision's, which rounds halves to even
+            # like torchvision, which rounds halves to even
             top, left = round(top / 2), round(left / 2)
         else:
             vertical, horizontal = self.corner.split('_')

@@ -1,4 +1,4 @@
-"""Rotation and padding that reflect the image and leave new label pixels void."""
+"""Rotation and padding that reflect the image and ignore new label pixels."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ...registry import TRANSFORMS
 @TRANSFORMS.register_module()
 @MMSEG_TRANSFORMS.register_module()
 class ReflectRotate(RandomRotate):
-    """Rotate about the centre; what comes in from outside is the image reflected, and void.
+    """Rotate about the centre; new pixels are the reflected image, and ignored in the labels.
 
-    mmseg's ``RandomRotate`` fills the corners with a constant.
+    mmseg's ``RandomRotate`` fills the corners with a constant instead.
 
     Args:
         degree (float | tuple[float, float]): Angles are drawn from +-degree, or from the range.
         prob (float): Probability. Default: 1.
-        seg_pad_val (int): Label of what comes in. Default: 255.
+        seg_pad_val (int): Label of new pixels. Default: 255.
 
     Source: released ``data_transforms.py``, ``RandomRotate``.
     """
@@ -53,13 +53,13 @@ class ReflectRotate(RandomRotate):
 @TRANSFORMS.register_module()
 @MMSEG_TRANSFORMS.register_module()
 class ReflectPad(BaseTransform):
-    """Pad an image that is smaller than the crop to come, on both sides, by reflection.
+    """Pad images that are smaller than the following crop by reflection, equally on both sides.
 
-    mmcv's ``Pad`` reflects the labels too, and pads to the right and bottom only.
+    mmcv's ``Pad`` would reflect the labels too, and pads on the right and bottom only.
 
     Args:
-        size (tuple[int, int]): Height and width to reach; what is larger stays.
-        seg_pad_val (int): Label of what is added. Default: 255.
+        size (tuple[int, int]): Smallest height and width of the result.
+        seg_pad_val (int): Label of new pixels. Default: 255.
 
     Source: released ``data_transforms.py``, ``RandomCrop``.
     """

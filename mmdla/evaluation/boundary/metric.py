@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
+from mmengine.utils import deprecated_api_warning
 from mmseg.registry import METRICS as MMSEG_METRICS
 
 from ...registry import METRICS
@@ -24,7 +25,7 @@ from .scores import (
     threshold_values,
 )
 
-WAITING = 4  # images a process that may wait to be counted
+WAITING = 4  # images per process that may wait
 
 
 @METRICS.register_module()
@@ -32,10 +33,10 @@ WAITING = 4  # images a process that may wait to be counted
 class BoundaryMetric(BaseMetric):
     """ODS, OIS, AP and R50 of the BSDS benchmark, from 0 to 1.
 
-    At each threshold the map is made binary and thin, and its pixels are matched to each annotator's,
-    exactly (:mod:`mmdla.evaluation.boundary.matching`), within a share of the image's diagonal. Recall
-    counts annotated pixels of all annotators; a predicted pixel is right if any annotator's matching
-    uses it.
+    At each threshold the map is binarized and thinned. Its pixels are matched exactly to the pixels of
+    each annotator (:mod:`mmdla.evaluation.boundary.matching`), up to a distance that is a fraction of
+    the image's diagonal. Recall counts the annotated pixels of all annotators. A predicted pixel is
+    correct if it is matched to any annotator.
 
     ===========  ====================================================================================
     ODS          F at the one threshold that is best for the data set
@@ -45,24 +46,25 @@ class BoundaryMetric(BaseMetric):
     threshold    that of ODS, with its ``recall`` and ``precision``; thresholds are interpolated
     ===========  ====================================================================================
 
-    Every data sample has ``seg_logits`` (see :func:`mmdla.utils.predictions.boundary_probability`),
-    ``img_path``, and ``seg_map_path``: annotations as :func:`mmdla.io.boundary_files.read_annotations`
-    reads them, of the image's own size. Where the values of all maps look empty, inverted or of another
-    scale, the log warns of it.
+    Every data sample needs ``seg_logits`` (see :func:`mmdla.utils.predictions.boundary_probability`),
+    ``img_path``, and ``seg_map_path``, annotations of the image's own size for
+    :func:`mmdla.io.boundary_files.read_annotations`. The log warns if the values of all maps look
+    empty, inverted or of another scale.
 
     Args:
-        thresholds (int): n for k / (n + 1). 99 is the benchmark's; fewer, as 9 while training, are
-            faster and a little off, and the log says so. Default: 99.
-        max_dist (float): How far a match may be, as a share of the diagonal. Default: 0.0075.
+        thresholds (int): Number n of the thresholds k / (n + 1). The benchmark has 99; fewer, such as 9
+            during training, are faster but less accurate, which the log mentions. Default: 99.
+        max_dist (float): Largest distance of a match, as a fraction of the diagonal. Default: 0.0075.
         thin (bool): Thin the binary maps. Default: True.
-        nms (bool): Suppress non-maxima before (:func:`mmdla.evaluation.boundary.nms.edge_nms`).
+        nms (bool): Apply non-maximum suppression first
+            (:func:`mmdla.evaluation.boundary.nms.edge_nms`).
             Default: False.
-        jobs (int): Processes that count, beside this one; 0 to count in this one. Default: 0.
+        num_workers (int): Processes that count matches. Default: 0, this process counts.
         **kwargs: Of :class:`mmengine.evaluator.BaseMetric`. The default prefix is ``'boundary'``.
 
     Raises:
-        ValueError: For an argument or a data sample that is not as said here.
-        FileNotFoundError, BoundaryFileError: For annotations that are missing or no annotations.
+        ValueError: If an argument is impossible, or a data sample lacks a field.
+        FileNotFoundError, BoundaryFileError: If annotations are missing or cannot be read.
 
     Source: the benchmark of Arbelaez et al., Contour Detection and Hierarchical Image Segmentation,
     2011.
@@ -70,45 +72,46 @@ class BoundaryMetric(BaseMetric):
 
     default_prefix = 'boundary'
 
+    @deprecated_api_warning(dict(jobs='num_workers'), 'BoundaryMetric')
     def __init__(
         self,
         thresholds: int = 99,
         max_dist: float = 0.0075,
         thin: bool = True,
         nms: bool = False,
-        jobs: int = 0,
+        num_workers: int = 0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         threshold_values(thresholds)
         if not isinstance(max_dist, Real) or not 0 < max_dist < 1:
-            raise ValueError(f'max_dist={max_dist!r} must be a share of the diagonal, from 0 to 1')
-        if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0:
-            raise ValueError(f'jobs={jobs!r} must be a number of processes, 0 or more')
+            raise ValueError(f'max_dist={max_dist!r} must be a fraction of the diagonal, from 0 to 1')
+        if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+            raise ValueError(f'num_workers={num_workers!r} must be a number of processes, 0 or more')
         self.settings: dict[str, Any] = dict(
             thresholds=thresholds, max_dist=max_dist, thin=thin, nms=nms
         )
-        self.jobs: int = jobs
+        self.num_workers: int = num_workers
         self._pool: ProcessPoolExecutor | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Count each image, or have it counted."""
+        """Count the matches of each image, in this process or in the others."""
         for sample in data_samples:
             path = sample.get('img_path')
             annotations = sample.get('seg_map_path')
             if path is None or annotations is None:
                 raise ValueError(
                     f'a data sample lacks img_path ({path}) or seg_map_path ({annotations}): the data '
-                    "set must tell where an image's annotations are, and PackSegInputs pass it on"
+                    'set must provide both, and PackSegInputs must have them in its meta_keys'
                 )
             probability = boundary_probability(sample).cpu().numpy()
             arguments = (probability, annotations, path, self.settings)
             values = map_values(probability)
-            if self.jobs:
-                self._pool = self._pool or counting_pool(self.jobs)
+            if self.num_workers:
+                self._pool = self._pool or counting_pool(self.num_workers)
                 self.results.append((path, self._pool.submit(count_image, *arguments), values))
-                # No more maps wait than the processes need, and what fails fails soon.
-                waiting = len(self.results) - WAITING * self.jobs
+                # Limit the number of waiting maps; this also raises errors early.
+                waiting = len(self.results) - WAITING * self.num_workers
                 if waiting > 0:
                     self._result(waiting - 1)
             else:
@@ -124,7 +127,7 @@ class BoundaryMetric(BaseMetric):
             raise
 
     def _close(self) -> None:
-        """Forget all results and stop the processes."""
+        """Clear all results and stop the processes."""
         self.results.clear()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
@@ -140,10 +143,10 @@ class BoundaryMetric(BaseMetric):
         return super().evaluate(size)
 
     def compute_metrics(self, results: list[tuple[str, np.ndarray, tuple]]) -> dict[str, float]:
-        """The metrics of counts, and warnings about values."""
+        """Compute the metrics from the counts, and warn about suspicious values."""
         counts = {path: count for path, count, _ in results}
         if len(counts) < len(results):
-            raise ValueError(f'{len(results)} results are of {len(counts)} images: some came twice')
+            raise ValueError(f'{len(results)} results for {len(counts)} images: some occur twice')
         if self.settings['thresholds'] != 99:
             number = self.settings['thresholds']
             print_log(f'Boundaries at {number} thresholds; the benchmark has 99.', 'current')

@@ -15,24 +15,25 @@ from ..layers import FORMS, PooledNode, as_tuple, layer_builder, node_builder
 
 @MODELS.register_module()
 class AggregatedStages(BaseModule):
-    """A network's own stages as the blocks of Figure 2, joined by one of its forms.
+    """Aggregates the stages of any network by one of the forms of Figure 2.
 
-    Nodes max-pool what they join to the size of the deepest. In ``'reentrant'`` and ``'hda'`` a stage
-    is fed with the aggregation of the earlier ones, which has the width of the latest, so that the
-    stage takes it as it took that stage's output; weights trained without may have to be fine-tuned.
+    The stages are the blocks of the figure. Each node max-pools its inputs to the size of the deepest.
+    With ``'reentrant'`` and ``'hda'``, the input of a stage is an aggregation of the earlier stages in
+    place of the previous stage's output, with the same number of channels. Weights that were trained
+    without aggregation may then need fine-tuning.
 
     Args:
         stages (Sequence[nn.Module | dict]): 2, 4, 8, ... stages, the modules or their configs; each
             takes the output of the one before.
         channels (Sequence[int]): Channels of each stage's output.
-        stem (nn.Module | dict, optional): What comes before the first stage. Default: nothing.
+        stem (nn.Module | dict, optional): Layers before the first stage. Default: None.
         aggregation (str): ``'none'``, ``'shallow'``, ``'ida'``, ``'tree'``, ``'reentrant'`` or
             ``'hda'``. Default: ``'hda'``.
         node (dict | str | Callable): Nodes, as in :class:`~mmdla.models.DLA`. Default: ``{}``.
         norm_cfg (dict): Normalization of the nodes. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation of the nodes. Default: ``dict(type='ReLU')``.
         init_cfg (dict | list[dict], optional): As in mmengine; stages and nodes with an
-            initialization of their own keep it. Default: none.
+            initialization of their own keep it. Default: None.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
@@ -77,7 +78,7 @@ class AggregatedStages(BaseModule):
         self.stages = stage(
             depth=depth,
             block=lambda **_: _built(next(remaining)),
-            # The stages pool and project for themselves: what the first one takes is its own affair.
+            # The first stage has its own stem, so this is not the width of its input.
             in_channels=channels[0],
             out_channels=list(channels),
             node=partial(PooledNode, node=node),

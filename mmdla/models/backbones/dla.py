@@ -36,10 +36,10 @@ TIMM = 'https://huggingface.co/timm/{}.in1k/resolve/main/model.safetensors'
 class DLA(LevelBackbone):
     """DLA: a network of hierarchical trees, joined by iterative aggregation.
 
-    Six levels, counted from 0. A 7x7 convolution and level 0 keep the image's size, level 1 halves
-    it, levels 2 to 5 halve it once more each: they are :class:`~mmdla.models.layers.HDA` trees, or
-    stages of another form of the paper's Figure 2, and levels 3 to 5 aggregate their pooled input
-    too. A level of stride ``s`` is ``ceil(H / s)`` high: every image size works.
+    The network has levels 0 to 5. A 7x7 convolution and level 0 keep the image's size; each later level
+    halves it. Levels 2 to 5 are :class:`~mmdla.models.layers.HDA` trees, or stages of another form of
+    the paper's Figure 2; levels 3 to 5 also aggregate their pooled input. A level of stride ``s`` is
+    ``ceil(H / s)`` high, so every image size works.
 
     Source: "Deep Layer Aggregation", https://arxiv.org/abs/1707.06484, Table 1. Parameter names are
     the released ones. Loading a released file drops, by name, the classifier, the projections that
@@ -52,7 +52,8 @@ class DLA(LevelBackbone):
 
             - ``block`` (str | dict | Callable): ``'basic'``, ``'bottleneck'``, ``'split'``,
               ``'res2net'``; or the name in a registry of any other block; or a dict of such a
-              ``type`` and further arguments; or what builds a block (see ``layers/blocks.py``);
+              ``type`` and further arguments; or a callable that builds a block (see
+              ``layers/blocks.py``);
             - ``tree_depths`` (Sequence[int]): depths of the trees of levels 2-5; a tree of depth ``n``
               has ``2 ** n`` blocks;
             - ``channels`` (Sequence[int]): channels of levels 0-5;
@@ -61,46 +62,45 @@ class DLA(LevelBackbone):
 
             Default: ``'34'``.
         in_channels (int): Channels of the image. Default: 3.
-        out_indices (Sequence[int]): Levels to return, ascending. Those past the last are not built.
-            Default: ``(2, 3, 4, 5)``, strides 4 to 32.
-        strides (Sequence[int]): Strides of levels 0-5, each 1 or 2. Small images want fewer of 2:
-            ``(1, 1, 1, 2, 2, 2)`` leaves a 4x4 map of 32x32 pixels. What would exceed
+        out_indices (Sequence[int]): Levels to return, ascending. Levels past the last are not built.
+            Default: ``(2, 3, 4, 5)``, strides 4 to 32 as in ResNet, so existing heads work unchanged.
+        strides (Sequence[int]): Strides of levels 0-5, each 1 or 2. Small images need fewer strides
+            of 2: ``(1, 1, 1, 2, 2, 2)`` turns 32x32 pixels into a 4x4 map. A stride that would exceed
             ``output_stride`` becomes dilation. Default: ``(1, 2, 2, 2, 2, 2)``.
-        output_stride (int): 32, 16 or 8: the stride that no level exceeds. Dilation takes the place
-            of the later strides so that the network computes the same function, more densely:
-            every second (fourth) value is what stride 32 gives. Default: 32.
+        output_stride (int): Largest stride of a level: 32, 16 or 8. Dilation replaces later strides, so
+            that the network computes the same function more densely: every second (fourth) value
+            equals the one at stride 32. Default: 32.
         aggregation (str | dict | Callable): How the blocks of a level are joined, Figure 2:
             ``'none'`` (a), ``'shallow'`` skips (b), ``'ida'`` (c), ``'tree'`` (d), ``'reentrant'``
             tree (e), ``'hda'`` (f); or the registry entry or callable of another stage, built like
             :class:`~mmdla.models.layers.HDA`. Blocks, channels and depths stay as they are.
             Default: ``'hda'``.
-        link_levels (bool, optional): Aggregate, in levels 3 to 5, the pooled input too: iterative
-            aggregation from level to level. Default: True, as released, but for ``'none'``, which has
-            no node to take it.
+        link_levels (bool, optional): Whether levels 3 to 5 also aggregate their pooled input, which is
+            the iterative aggregation between levels. Default: True, as released, except with
+            ``aggregation='none'``, which has no node for it.
         node (dict | str | Callable): The nodes: further arguments of
             :class:`~mmdla.models.layers.AggregationNode`, such as ``dict(kernel_size=3, bias=True)``,
-            or with a ``type`` the registry entry of another; or its name, or what builds one (see
-            ``layers/nodes.py``). Default: ``{}``, 1x1 without bias, as released.
+            or with a ``type`` the registry entry of another; or its name, or a callable that builds
+            one (see ``layers/nodes.py``). Default: ``{}``, 1x1 without bias, as released.
         frozen_stages (int): Levels 0 to ``frozen_stages``, and the 7x7 convolution before them, take
             no gradient and keep their batch-norm statistics. Default: -1, none.
         norm_eval (bool): Keep all batch norms in evaluation mode while training. Default: False.
-        with_cp (bool | str | Sequence[int]): What backward recomputes instead of training storing it;
-            results do not change. True: each level, of which only the input is stored; this takes a
-            third more time for a fraction of the memory. The numbers of levels: these only; the shallow
-            ones have the largest maps. ``'norm'``: in all levels, what is cheap, so that the outputs of
-            convolutions are stored and those of normalization, activation and concatenation are not.
-            Level 0
-            includes what comes before it. Default: False.
+        with_cp (bool | str | Sequence[int]): Activation recomputation; results do not change. True
+            stores only the input of each level and recomputes the level in backward: a third more time
+            for a fraction of the memory. Numbers of levels do so for these levels only; the shallow
+            ones have the largest maps. ``'norm'`` stores the outputs of convolutions and recomputes
+            cheap activations: normalization, activation, concatenation. Level 0 includes the 7x7
+            convolution. Default: False.
         conv_cfg (dict, optional): Convolutions. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
         init_cfg (dict | list[dict], optional): Initialization. ``dict(type='Pretrained',
             checkpoint=PATH_OR_URL)`` takes the authors' files, timm's (pickle or safetensors) and
-            those of any model with this network in it; ``checkpoint='timm'`` fetches the published
-            weights of ``arch``. A file with less than the whole network is an error, unless the dict
-            has ``strict=False``. Default, and what a checkpoint lacks then: the paper's, normal with
-            variance 2 / (k^2 out_channels); layers and blocks with an initialization of their own keep
-            it.
+            those of any model that contains this network; ``checkpoint='timm'`` downloads the published
+            weights of ``arch``. A file that lacks a part of the network is an error, unless the dict
+            has ``strict=False``, which initializes that part. Default: None, the paper's
+            initialization: normal with variance 2 / (k^2 out_channels). Layers and blocks with an
+            initialization of their own keep it.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
@@ -163,7 +163,7 @@ class DLA(LevelBackbone):
         act_cfg: dict = dict(type='ReLU'),
         init_cfg: dict | list[dict] | None = None,
     ):
-        if isinstance(arch, int):  # what `--cfg-options model.backbone.arch=34` gives
+        if isinstance(arch, int):  # from `--cfg-options model.backbone.arch=34`
             arch = str(arch)
         settings = self._settings(arch)
         find_conv(conv_cfg)
@@ -227,7 +227,7 @@ class DLA(LevelBackbone):
 
     @classmethod
     def _settings(cls, arch: str | dict) -> dict:
-        """A copy of the table's entry, or of the dict given, complete and checked."""
+        """A checked copy of the table's entry, or of a user's dict with its defaults filled in."""
         if isinstance(arch, Mapping):
             arch = cls._renamed(arch)
         needed = ('block', 'tree_depths', 'channels')
@@ -243,7 +243,7 @@ class DLA(LevelBackbone):
 
     @staticmethod
     def _renamed(arch: Mapping) -> dict:
-        """An architecture with today's keys."""
+        """An architecture whose deprecated keys are renamed."""
         arch = rename_keys(arch, dict(residual='residual_nodes'))
         if 'depths' in arch:  # one key for the convolutions of levels 0 and 1 and for the trees
             arch = rename_keys(arch, dict(depths='tree_depths'))
@@ -262,7 +262,7 @@ class DLA(LevelBackbone):
 
     @staticmethod
     def _block(spec: str | dict | Callable, layers: dict, dilated: bool) -> Callable:
-        """What builds a block, from ``arch['block']``."""
+        """A callable that builds a block, from ``arch['block']``."""
         needs = ['in_channels', 'out_channels', 'stride']
         if dilated:
             needs += ['dilation', 'first_dilation']

@@ -39,22 +39,22 @@ def _arch(family: dict, block: str, *depths: int) -> dict:
 class DRN(LevelBackbone):
     r"""DRN: a ResNet that keeps its resolution from stride 8 on, and dilates instead.
 
-    Where a ResNet's last two groups would halve the map, a DRN leaves it and spaces the taps of every
-    later kernel: :math:`(G *_d f)(p) = \sum_{a + d b = p} G(a) f(b)` with :math:`d = 2`, then 4. Four
-    families, each the one before but for one step:
+    A ResNet's last two groups halve the map. A DRN keeps its size and dilates later kernels instead:
+    :math:`(G *_d f)(p) = \sum_{a + d b = p} G(a) f(b)` with :math:`d = 2`, then 4. There are four
+    families; each changes one thing in the one before:
 
-    - A: a ResNet so dilated. Levels 1 to 4 are ResNet's groups.
-    - B: the max pooling, whose maxima dilation spreads into grids, is replaced by residual blocks in
-      levels 1 and 2; ResNet's groups are levels 3 to 6; levels 7 and 8, with dilation 2 and 1, smooth
-      the grid away.
-    - C: levels 7 and 8 without shortcuts, which would carry the grid past them.
-    - D: levels 1, 2, 7 and 8 of plain convolutions (released code only).
+    - A is a ResNet dilated in this way. Levels 1 to 4 are ResNet's groups.
+    - B replaces the max pooling, whose maxima dilation would spread into grids, by residual blocks in
+      levels 1 and 2. ResNet's groups are levels 3 to 6. Levels 7 and 8, with dilation 2 and 1, smooth
+      the grids.
+    - C leaves out the shortcuts of levels 7 and 8, which would carry the grids past them.
+    - D has plain convolutions in levels 1, 2, 7 and 8 (released code only).
 
-    A level of stride ``s`` is ``ceil(H / s)`` high: every image size works.
+    A level of stride ``s`` is ``ceil(H / s)`` high, so every image size works.
 
     Source: "Dilated Residual Networks", https://arxiv.org/abs/1705.09914, Sections 2 and 4. Parameter
-    names are the released ones; DRN-A's are ResNet's, whose weights it takes, from torchvision, timm
-    or mmpretrain. Loading drops, by name, the classifier, the shortcut that the released DRN-C-58
+    names are the released ones. DRN-A has ResNet's names, so it loads ResNet weights of torchvision,
+    timm or mmpretrain. Loading drops, by name, the classifier, the shortcut that the released DRN-C-58
     computes and does not add, and levels that were not built.
 
     Args:
@@ -77,36 +77,35 @@ class DRN(LevelBackbone):
             Default: ``'c_26'``.
         in_channels (int): Channels of the image. Default: 3.
         out_indices (Sequence[int], optional): Levels to return, ascending, counted from 1 as
-            released. Those past the last are not built. Default: where ResNet's groups end, but for
-            the last, which is the network's: ``(1, 2, 3, 4)`` with ``max_pooling``, else
-            ``(3, 4, 5, 8)``, or ``(3, 4, 5, 6)`` where that is the last.
-        output_stride (int): 8, 16 or 32: the stride that no level exceeds. With more than 8 the
-            network is cheaper and, up to level 6 of B, C and D, computes every second (fourth) value
-            of the same function. Default: 8.
-        dilation_scheme (str): Dilation of the first block of a dilated group: ``'released'``, none at
-            all in A (so that a group of one block is not dilated) and the group's own in the others; or
-            ``'paper'``, that of the group before for its first 3x3 convolution (Section 2; 2 in the
-            last group, Figure 1), with which A computes what a ResNet of the same weights does, more
-            densely. Default: ``'released'``.
+            released. Levels past the last are not built. Default: the outputs of ResNet's first three
+            groups and of the last level: ``(1, 2, 3, 4)`` with ``max_pooling``, else ``(3, 4, 5, 8)``,
+            or ``(3, 4, 5, 6)`` without levels 7 and 8.
+        output_stride (int): Largest stride of a level: 8, 16 or 32. With more than 8 the network is
+            cheaper and, up to level 6 of B, C and D, computes every second (fourth) value of the same
+            function. Default: 8.
+        dilation_scheme (str): Dilation of the first block of a dilated group. With ``'released'`` that
+            block is not dilated in A (so a group of one block is not dilated at all), and has the
+            group's dilation in the other families. With ``'paper'`` its first 3x3 convolution has the
+            dilation of the group before (Section 2; 2 in the last group, Figure 1), so that A computes
+            the function of a ResNet with the same weights, more densely. Default: ``'released'``.
         frozen_stages (int): The stem (for 0) and levels 1 to ``frozen_stages`` take no gradient and
             keep their batch-norm statistics. Default: -1, none.
         norm_eval (bool): Keep all batch norms in evaluation mode while training. Default: False.
-        with_cp (bool | str | Sequence[int]): What backward recomputes instead of training storing it;
-            results do not change. True: each level, of which only the input is stored; this takes a
-            third more time for a fraction of the memory. The numbers of levels: these only; the shallow
-            ones have the largest maps. ``'norm'``: in all levels, what is cheap, so that the outputs of
-            convolutions are stored and those of normalization, activation and concatenation are not.
-            Level 1
-            includes what comes before it. Default: False.
+        with_cp (bool | str | Sequence[int]): Activation recomputation; results do not change. True
+            stores only the input of each level and recomputes the level in backward: a third more time
+            for a fraction of the memory. Numbers of levels do so for these levels only; the shallow
+            ones have the largest maps. ``'norm'`` stores the outputs of convolutions and recomputes
+            cheap activations: normalization, activation, concatenation. Level 1 includes the stem.
+            Default: False.
         conv_cfg (dict, optional): Convolutions. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
         init_cfg (dict | list[dict], optional): Initialization. ``dict(type='Pretrained',
             checkpoint=PATH_OR_URL)`` takes released files, classifiers or segmentation networks, and
-            those of any model with this network in it; for A also ``torchvision://resnet50`` and its
-            like. A file with less than the whole network is an error, unless the dict has
-            ``strict=False``. Default, and what a checkpoint lacks then: as released, normal with
-            variance 2 / (k^2 out_channels).
+            those of any model that contains this network; for A also ``torchvision://resnet50`` and
+            similar. A file that lacks a part of the network is an error, unless the dict has
+            ``strict=False``, which initializes that part. Default: None, the released initialization:
+            normal with variance 2 / (k^2 out_channels).
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
@@ -210,7 +209,7 @@ class DRN(LevelBackbone):
 
     @classmethod
     def _settings(cls, arch: str | dict) -> dict:
-        """A copy of the table's entry, or of the dict given, complete and checked."""
+        """A checked copy of the table's entry, or of a user's dict with its defaults filled in."""
         if isinstance(arch, Mapping):
             arch = rename_keys(arch, dict(residual='degridding_residual'))
         optional = dict(stem=None, max_pooling=False, degridding_residual=True, plain=False)
@@ -234,7 +233,8 @@ class DRN(LevelBackbone):
                 )
         if len(settings['depths']) != len(settings['channels']):
             raise ValueError(
-                f'arch: depths={settings["depths"]}, channels={settings["channels"]}: must be as many'
+                f'arch: depths={settings["depths"]} and channels={settings["channels"]} must be of one '
+                'length'
             )
         if settings['stem'] is None:
             settings['stem'] = 64 if pooled else settings['channels'][0]
@@ -244,7 +244,7 @@ class DRN(LevelBackbone):
 
     @staticmethod
     def _block(spec: str | dict | Callable, layers: dict) -> partial:
-        """What builds a block, from ``arch['block']``."""
+        """A callable that builds a block, from ``arch['block']``."""
         block = layer_builder(spec, "arch['block']", RESIDUAL_BLOCKS, BLOCK_ARGUMENTS, layers)
         if getattr(block.func, 'takes_shortcut', False):
             raise ValueError(
@@ -285,7 +285,7 @@ class DRN(LevelBackbone):
         dilation: int,
         first: dict | None = None,
     ) -> Sequential:
-        """Blocks in a row, the first with the stride and with dilations of its own."""
+        """Blocks in a row; ``first`` has the arguments of dilation of the first one."""
         own = dict(dilation=dilation, first_dilation=dilation)
         rest = dict(in_channels=out_channels, out_channels=out_channels, stride=1, **own)
         blocks = [
@@ -294,7 +294,7 @@ class DRN(LevelBackbone):
         return Sequential(*blocks, *(block(**rest) for _ in range(depth - 1)))
 
     def stem(self, x: Tensor) -> Tensor:
-        """What comes before level 1: the 7x7 convolution and, in A, max pooling."""
+        """The layers before level 1: the 7x7 convolution and, in A, max pooling."""
         if self.arch['plain']:
             return self.layer0(x)
         x = self.relu(self.bn1(self.conv1(x)))
@@ -306,7 +306,7 @@ class DRN(LevelBackbone):
         return [*modules, self.maxpool] if self.arch['max_pooling'] else modules
 
     def dropped(self) -> tuple[str, ...]:
-        """How the names of parameters begin that released files have and this network does not use."""
+        """Prefixes of parameters in released files that this network does not use."""
         names = super().dropped()
         if not self.arch['max_pooling'] and not self.arch['degridding_residual']:
             names += ('layer7.0.downsample.', 'layer8.0.downsample.')

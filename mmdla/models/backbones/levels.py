@@ -1,4 +1,4 @@
-"""What the backbones of this project share: levels in a row, of which some are returned."""
+"""Base class of the backbones: levels in a row, some of which are returned."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..layers.conv import PAPER_INIT
 
 
 def rename_keys(arch: Mapping, renamed: Mapping[str, str]) -> dict:
-    """A copy of an architecture with today's names for deprecated keys, which are warned about.
+    """Copy an architecture with its deprecated keys renamed, and warn about them.
 
     Raises:
-        ValueError: If a key is there under both names.
+        ValueError: If the dict has a key under both names.
     """
     arch = dict(arch)
     for old, new in renamed.items():
@@ -46,26 +46,25 @@ class LevelBackbone(BaseModule):
 
     Args:
         numbers (range): The levels that the network has.
-        out_indices (Sequence[int]): Levels to return, ascending. Those past the last are not built.
+        out_indices (Sequence[int]): Levels to return, ascending. Levels past the last are not built.
         frozen_stages (int): The stem and the levels up to this one take no gradient and keep their
-            batch-norm statistics; the number before the first level freezes the stem alone if there
-            is such a number that is not negative, and -1 nothing.
+            batch-norm statistics. -1 freezes nothing; 0 freezes the stem alone if levels count from 1.
         norm_eval (bool): Keep all batch norms in evaluation mode while training.
-        with_cp (bool | str | Sequence[int]): Recompute each level in backward (True), or those of these
-            numbers; or, in all levels, only what is cheap (``'norm'``). The stem goes with the first
-            level.
-        init_cfg (dict | list[dict], optional): As in mmengine; ``Pretrained`` takes released files and
-            with ``strict=False`` incomplete ones. Default, and what a checkpoint lacks then: the
-            papers', normal with variance 2 / (k^2 out_channels).
+        with_cp (bool | str | Sequence[int]): Recompute all levels in backward (True), the levels of
+            these numbers, or the cheap activations of all levels (``'norm'``). The stem belongs to the
+            first level.
+        init_cfg (dict | list[dict], optional): As in mmengine; ``Pretrained`` takes released files, and
+            with ``strict=False`` files that lack a part of the network, which is then initialized.
+            Default: None, the papers' initialization: normal with variance 2 / (k^2 out_channels).
 
     Raises:
-        TypeError: If ``with_cp`` is none of True, False, ``'norm'``, a list and a tuple.
+        TypeError: If ``with_cp`` is not a bool, ``'norm'``, a list or a tuple.
         ValueError: If ``out_indices``, ``frozen_stages`` or ``with_cp`` is impossible.
         RuntimeError: If ``with_cp='norm'`` and PyTorch is older than 2.4.
     """
 
     arch_settings: dict[str, dict]
-    # Released names: of a level, given its number; of what a released file has past the last level.
+    # Released names of a level, to be formatted with its number, and of the classifier.
     level_name: str
     classifier_name = 'fc'
 
@@ -87,7 +86,7 @@ class LevelBackbone(BaseModule):
         if not indices or not ascending or not all(i in numbers for i in indices):
             raise ValueError(
                 f'out_indices={indices}: must be levels from {numbers[0]} to {numbers[-1]}, in '
-                'ascending order, none twice'
+                'ascending order, without repetition'
             )
         last_built = indices[-1]
         if frozen_stages not in range(-1, last_built + 1):
@@ -118,7 +117,7 @@ class LevelBackbone(BaseModule):
 
     @classmethod
     def _complete(cls, arch: str | dict, needed: Sequence[str], optional: dict) -> dict:
-        """A copy of the table's entry, or of the dict given, with what it leaves out."""
+        """Copy the table's entry, or a user's dict, and fill in the defaults."""
         if not isinstance(arch, str | Mapping):
             raise TypeError(f'arch={arch!r}: must be a name or a dict')
         if isinstance(arch, str):
@@ -134,7 +133,7 @@ class LevelBackbone(BaseModule):
         return optional | copy.deepcopy(dict(arch))
 
     def stem(self, x: Tensor) -> Tensor:
-        """What comes before the first level."""
+        """The layers before the first level."""
         raise NotImplementedError
 
     def stem_modules(self) -> list[nn.Module]:
@@ -168,7 +167,7 @@ class LevelBackbone(BaseModule):
         return function(x)
 
     def init_weights(self) -> None:
-        """Initialize; a ``Pretrained`` entry is read by :mod:`mmdla.checkpoints`."""
+        """Initialize the weights; :mod:`mmdla.checkpoints` reads a ``Pretrained`` entry."""
         first = not self.is_init
         super().init_weights()
         if self.pretrained is not None and first:
@@ -185,7 +184,7 @@ class LevelBackbone(BaseModule):
         return self
 
     def _freeze(self) -> None:
-        # With levels counted from 0 the stem goes with the first.
+        # If levels count from 0, the stem belongs to the first.
         frozen = self.stem_modules() if self.frozen_stages >= 0 else []
         frozen += [level for i, level in self.levels() if i <= self.frozen_stages]
         for module in frozen:
@@ -195,7 +194,7 @@ class LevelBackbone(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter, for layer-wise learning-rate decay in mmpretrain.
 
-        The stem is layer 0, the levels follow, and what follows the backbone comes last.
+        The stem has depth 0, then come the levels; modules after the backbone come last.
 
         Args:
             param_name (str): Name of a parameter of the whole model.
@@ -213,11 +212,11 @@ class LevelBackbone(BaseModule):
 
     @staticmethod
     def _checkpoint_filter(state_dict: dict, prefix: str, *args: Any) -> None:
-        """Take over a released classifier's file; mmpretrain's classifier asks its backbone to."""
+        """Rename the entries of a released classifier; mmpretrain's classifier calls this."""
         rename_classifier(state_dict, prefix)
 
     def dropped(self) -> tuple[str, ...]:
-        """How the names of parameters begin that released files have and this network does not use."""
+        """Prefixes of parameters in released files that this network does not use."""
         after = range(self.out_indices[-1] + 1, self.numbers[-1] + 1)
         return (f'{self.classifier_name}.', *(f'{self.level_name.format(i)}.' for i in after))
 

@@ -1,4 +1,4 @@
-"""SqueezeNet, beside which the paper puts its compact networks."""
+"""SqueezeNet, with which the paper compares its compact networks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ VERSIONS = ('1_0', '1_1')
 
 @MODELS.register_module()
 class SqueezeNet(BaseModule):
-    """torchvision's SqueezeNet up to its map of class scores, if wanted with simple bypass.
+    """torchvision's SqueezeNet up to its map of class scores, optionally with simple bypass.
 
-    With bypass, the input of a Fire module is added to its output where they have the same width:
-    Fire modules 3, 5, 7 and 9. It has no parameters; torchvision's weights load as they are, those of
-    version 1_0 without bypass by ``init_cfg=dict(type='Pretrained',
-    checkpoint='torchvision://squeezenet1_0')``.
+    Bypass adds the input of a Fire module to its output where both have the same width: in Fire modules
+    3, 5, 7 and 9. It has no parameters. torchvision's weights load unchanged:
+    ``init_cfg=dict(type='Pretrained', checkpoint='torchvision://squeezenet1_0')`` loads version 1_0.
 
     Needs torchvision. Source: "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and
     <0.5MB model size", https://arxiv.org/abs/1602.07360, Figure 2.
@@ -28,11 +27,11 @@ class SqueezeNet(BaseModule):
             Default: ``'1_0'``.
         bypass (bool): Simple bypass. Default: False.
         num_classes (int): Channels of the output. Default: 1000.
-        init_cfg (dict | list[dict], optional): As in mmengine. Default: none, torchvision's
+        init_cfg (dict | list[dict], optional): As in mmengine. Default: None, torchvision's
             initialization.
 
     Raises:
-        ValueError: If ``version`` is another.
+        ValueError: If ``version`` is unknown.
         ImportError: If torchvision is missing.
 
     Example:

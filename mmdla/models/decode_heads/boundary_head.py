@@ -16,19 +16,19 @@ from .ida_up_head import IDAUpHead
 @MODELS.register_module()
 @MMSEG_MODELS.register_module()
 class BoundaryHead(IDAUpHead):
-    """IDA-up with the logits of boundaries, and a loss that makes up for how few they are.
+    """IDA-up with a classifier of boundary pixels, and a loss that balances the two classes.
 
-    The segmentor's ``seg_logits`` are, as everywhere in mmseg, logits with two channels and
+    As everywhere in mmseg, the segmentor's ``seg_logits`` are logits with two channels and
     probabilities with one; :func:`mmdla.utils.predictions.boundary_probability` reads both. Pixel
-    accuracy is not logged: nine tenths and more are right where nothing is found.
+    accuracy is not logged, since it is above 90 % even without any detection.
 
     Args:
         in_channels (Sequence[int]): Channels of the backbone's levels, shallowest first.
         num_classes (int): 2: no boundary and boundary. Default: 2.
-        out_channels (int): 2, a logit of each class, as released; or 1, that of the boundary, as in
-            HED. Default: 2.
-        threshold (float): Probability above which ``pred_sem_seg`` is 1. With two channels mmseg takes
-            the larger one, which is 0.5. Default: 0.5.
+        out_channels (int): 2, one logit for each class, as released; or 1, the logit of the boundary,
+            as in HED. Default: 2.
+        threshold (float): Probability above which ``pred_sem_seg`` is 1. With two channels it must be
+            0.5, since mmseg takes the larger logit. Default: 0.5.
         loss_decode (dict | list[dict]): Losses. Default: ``BoundaryCrossEntropyLoss``, as released.
         **kwargs: Of :class:`IDAUpHead`.
 
@@ -57,11 +57,11 @@ class BoundaryHead(IDAUpHead):
         if num_classes != 2:
             raise ValueError(f'num_classes={num_classes}: must be 2, no boundary and boundary')
         if out_channels not in (1, 2):
-            raise ValueError(f'out_channels={out_channels}: must be 2, or 1, the boundary alone')
+            raise ValueError(f'out_channels={out_channels}: must be 2, or 1 for the boundary alone')
         if out_channels == 2 and threshold != 0.5:
             raise ValueError(
-                f'threshold={threshold}: with out_channels=2 the larger logit decides, which is 0.5; '
-                'for another one set out_channels=1'
+                f'threshold={threshold}: must be 0.5 with out_channels=2, where the larger logit '
+                'decides; set out_channels=1 for another threshold'
             )
         super().__init__(
             in_channels,
@@ -75,6 +75,6 @@ class BoundaryHead(IDAUpHead):
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict:
         """Losses of the logits at the size of the labels."""
         losses = super().loss_by_feat(seg_logits, batch_data_samples)
-        # wrong for one channel or percentages
+        # It is wrong with one channel and with percentages as labels.
         del losses['acc_seg']
         return losses

@@ -19,14 +19,15 @@ from ..necks import IDAUp
 class IDAUpHead(BaseDecodeHead):
     """IDA-up and a 1x1 classifier at the shallowest level's stride.
 
-    mmseg resizes the logits to the labels or the image, bilinearly, where the released code has a
-    frozen transposed convolution; they are the same but for the border, which the latter darkens.
+    mmseg resizes the logits bilinearly to the size of the labels or the image. The released code has a
+    frozen transposed convolution, which gives the same values except at the border, where they are
+    smaller.
 
     Args:
         in_channels (Sequence[int]): Channels of the backbone's levels, shallowest first.
         num_classes (int): Number of classes.
-        channels (int, optional): Width before the classifier. Default: ``in_channels[0]``, to which
-            ``variant='nested'`` and ``'centernet'`` are bound, or 32 with ``variant='single'``.
+        channels (int, optional): Width before the classifier. Default: ``in_channels[0]``, the only
+            value for ``variant='nested'`` and ``'centernet'``, or 32 with ``variant='single'``.
         in_index (Sequence[int], optional): Which of the backbone's outputs to use. Default: all.
         strides (Sequence[int], optional): Strides of the levels. Default: each twice the one before.
         variant (str): ``'nested'``, as released, ``'single'``, as in the text, or ``'centernet'``.
@@ -34,7 +35,7 @@ class IDAUpHead(BaseDecodeHead):
         upsample (str): ``'deconv'`` or ``'bilinear'``. Default: ``'deconv'``.
         node_kernel (int): Kernel of the nodes. Default: 3.
         node (dict | str | Callable): The nodes, see :class:`mmdla.models.IDAUp`. Default: ``{}``.
-        with_cp (bool | str): Recompute the aggregations in backward (True), or what is cheap in them
+        with_cp (bool | str): Recompute the aggregations in backward (True), or their cheap activations
             (``'norm'``), see :class:`mmdla.models.IDAUp`. Default: False.
         dropout_ratio (float): Dropout before the classifier. Default: 0, as released.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.

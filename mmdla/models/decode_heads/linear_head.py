@@ -21,10 +21,10 @@ UPSAMPLE = dict(bilinear=BilinearUpsample, deconv=FrozenUpsample)
 @MODELS.register_module()
 @MMSEG_MODELS.register_module()
 class LinearHead(BaseDecodeHead):
-    """A 1x1 classifier on one level, and upsampling by its stride that is not learned.
+    """A 1x1 classifier on one level, and fixed upsampling by the level's stride.
 
-    The upsampled map is cut to the image: a level of stride 8 of 225 rows has 29, which make 232.
-    (mmseg's own resizing would squeeze them into 225 and shift what is below the first row.)
+    The upsampled map is cut to the size of the image. For example, an image of 225 rows has 29 rows at
+    stride 8, which become 232. (mmseg's own resizing would squeeze them into 225 and shift them.)
 
     Args:
         in_channels (int): Channels of the level.
@@ -32,8 +32,8 @@ class LinearHead(BaseDecodeHead):
         in_index (int): Which of the backbone's outputs to use. Default: -1, the last.
         stride (int): Stride of the level, 2 or more. Default: 8.
         upsample (str): ``'bilinear'``, interpolation; or ``'deconv'``, the released frozen transposed
-            convolution, which is the same but for the border, which it darkens: a corner keeps 0.32 of
-            its value at stride 8. Default: ``'bilinear'``.
+            convolution, which differs at the border, where its values are smaller: by a factor of 0.32
+            in a corner at stride 8. Default: ``'bilinear'``.
         dropout_ratio (float): Dropout before the classifier. Default: 0, as released.
         init_cfg (dict | list[dict], optional): Initialization of the classifier. Default: as released,
             normal with variance 2 / out_channels.
@@ -41,7 +41,7 @@ class LinearHead(BaseDecodeHead):
             ``ignore_index``, ``sampler``, ``out_channels`` ...
 
     Raises:
-        ValueError: If an argument is impossible, or, when it runs, the map is not of the stride given.
+        ValueError: If an argument is impossible, or if a map does not have this stride.
 
     Source: "Dilated Residual Networks", Section 5.3; released ``segment.py``, ``DRNSeg``. The released
     ``seg`` is mmseg's ``conv_seg``.
@@ -77,7 +77,7 @@ class LinearHead(BaseDecodeHead):
         if upsample not in UPSAMPLE:
             raise ValueError(f'upsample={upsample!r}: must be one of {sorted(UPSAMPLE)}')
         if kwargs.get('align_corners'):
-            raise ValueError('align_corners=True: the upsampling is by whole strides; leave it out')
+            raise ValueError('align_corners=True: upsampling is by an integer factor; leave it out')
         super().__init__(
             in_channels,
             in_channels,
@@ -100,9 +100,9 @@ class LinearHead(BaseDecodeHead):
         off = 0 if exporting() else max(abs(a - b) for a, b in zip(full.shape[2:], size))
         if off >= self.stride:
             raise ValueError(
-                f'stride={self.stride}: the level of in_index={self.in_index}, {logits.shape[2]}x'
-                f'{logits.shape[3]}, makes {full.shape[2]}x{full.shape[3]}, and the image is {size[0]}x'
-                f'{size[1]}; must be the stride of that level'
+                f'stride={self.stride}: must be the stride of the level in_index={self.in_index}; its '
+                f'map of {logits.shape[2]}x{logits.shape[3]} becomes {full.shape[2]}x{full.shape[3]}, '
+                f'but the image is {size[0]}x{size[1]}'
             )
         return match_size(full, tuple(size), slack=self.stride - 1)
 

@@ -1,4 +1,4 @@
-"""A linear classifier that also tells where: class maps, without gradients."""
+"""A linear classifier that also predicts class maps, without gradients."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ...registry import MODELS
 @MODELS.register_module()
 @MMPRETRAIN_MODELS.register_module()
 class ClassMapHead(LinearClsHead):
-    r"""Average pooling and a linear classifier, with the map that the pooling averages.
+    r"""Average pooling and a linear classifier, which also returns the maps before pooling.
 
-    At location :math:`p` of the last level :math:`f`, class :math:`c` responds by
+    At location :math:`p` of the last level :math:`f`, the response of class :math:`c` is
 
     .. math:: M_c(p) = w_c \cdot f(p) + b_c
 
-    which is the classifier as a 1x1 convolution on the unpooled level; its mean over the map is the
-    class's score. The maps are those of class activation mapping, at the price of one convolution.
+    This is the classifier as a 1x1 convolution on the unpooled level. Its mean over the map is the
+    score of the class. The maps are those of class activation mapping and cost one convolution.
 
-    It takes the place of ``GlobalAveragePooling`` and ``LinearClsHead`` and has the latter's
-    parameters: a classifier trained with these loads as it is. Predictions carry ``class_maps``,
-    (num_classes, h, w). In a config: ``neck=None, head=dict(type='mmdla.ClassMapHead', ...)``; for a
-    model in memory :func:`with_class_maps`.
+    The head replaces ``GlobalAveragePooling`` and ``LinearClsHead`` and has the parameters of the
+    latter, so the weights of such a classifier load unchanged. Predictions have ``class_maps``,
+    (num_classes, h, w). In a config, write ``neck=None, head=dict(type='mmdla.ClassMapHead', ...)``;
+    for a model in memory, use :func:`with_class_maps`.
 
     Args:
         num_classes (int): Number of classes.
@@ -36,7 +36,7 @@ class ClassMapHead(LinearClsHead):
         **kwargs: Of :class:`mmpretrain.models.heads.LinearClsHead`.
 
     Raises:
-        ValueError: When it runs, if what it gets is no map but has been pooled.
+        ValueError: If the features have been pooled already.
 
     Source: "Dilated Residual Networks", Section 3; Zhou et al., "Learning Deep Features for
     Discriminative Localization", 2016.
@@ -53,11 +53,11 @@ class ClassMapHead(LinearClsHead):
     def predict(
         self, feats: tuple[Tensor, ...], data_samples: list[DataSample | None] | None = None
     ) -> list[DataSample]:
-        """Scores and labels as mmpretrain's head gives them, and ``class_maps``.
+        """Predict scores and labels as mmpretrain's head does, and ``class_maps``.
 
         Args:
             feats (tuple[Tensor]): The backbone's levels.
-            data_samples (list[DataSample], optional): Where to write; else new ones.
+            data_samples (list[DataSample], optional): Samples to write to. Default: None, new ones.
         """
         samples = super().predict(feats, data_samples)
         for sample, maps in zip(samples, self.class_maps(feats)):
@@ -68,26 +68,26 @@ class ClassMapHead(LinearClsHead):
     def _level(feats: tuple[Tensor, ...]) -> Tensor:
         if feats[-1].ndim != 4:
             raise ValueError(
-                f'ClassMapHead got {tuple(feats[-1].shape)}, which has been pooled: it takes the '
-                "backbone's map (N, in_channels, h, w); set neck=None"
+                f'ClassMapHead got features of shape {tuple(feats[-1].shape)}, which have been pooled; '
+                "it takes the backbone's map (N, in_channels, h, w): set neck=None"
             )
         return feats[-1]
 
 
 def with_class_maps(classifier: ImageClassifier) -> ImageClassifier:
-    """A classifier with its pooling and linear head replaced by a :class:`ClassMapHead`.
+    """Return a classifier whose pooling and linear head are replaced by a :class:`ClassMapHead`.
 
-    The new one shares backbone and weights with the old, which is left as it is.
+    It shares backbone and weights with the given one, which does not change.
 
     Args:
         classifier (ImageClassifier): With ``GlobalAveragePooling`` and ``LinearClsHead``, or with a
             :class:`ClassMapHead` already.
 
     Returns:
-        ImageClassifier: Predicts what the old one does, and ``class_maps``.
+        ImageClassifier: Its predictions are those of ``classifier`` and ``class_maps``.
 
     Raises:
-        ValueError: If neck or head are others: their scores are no average of maps.
+        ValueError: If neck or head are of other types, whose scores are not averages of maps.
 
     Example:
         >>> from mmpretrain import get_model

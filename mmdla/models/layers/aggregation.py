@@ -1,4 +1,4 @@
-"""Aggregations: what joins the feature maps of a row of blocks or levels, node by node.
+"""Aggregations, which join the feature maps of a row of blocks or levels, node by node.
 
 Section 3 and Figure 2 of "Deep Layer Aggregation" (Yu, Wang, Shelhamer, Darrell, CVPR 2018), one class
 an equation. Each is built as ``aggregation(in_channels=[...], out_channels=..., node=...)`` and called
@@ -30,7 +30,7 @@ class IDA(nn.Module):
         I(x_1, \dots, x_n) = \begin{cases} x_1 & n = 1 \\
         I(N(x_1, x_2), \dots, x_n) & \text{otherwise} \end{cases}
 
-    Aggregation begins at the shallowest, largest scale and merges deeper ones in one after the other.
+    Aggregation begins at the shallowest, largest scale and then merges deeper scales, one at a time.
 
     Args:
         in_channels (Sequence[int]): Channels of :math:`x_1` to :math:`x_n`, shallowest first.
@@ -119,8 +119,8 @@ class AggregationTree(nn.Module):
         A(x_1) &= x_1 \\
         A(x_1, \dots, x_{2m}) &= N(A(x_{m+1}, \dots, x_{2m}), A(x_1, \dots, x_m))
 
-    No aggregation feeds a block. An input more than a power of two is the stage's own, the
-    shallowest: :math:`A(x_0, x_1, \dots, x_{2m}) = N(A(x_{m+1}, \dots), A(x_1, \dots), x_0)`.
+    No aggregation feeds a block. With one input more than a power of two, the shallowest is the input
+    of the stage: :math:`A(x_0, x_1, \dots, x_{2m}) = N(A(x_{m+1}, \dots), A(x_1, \dots), x_0)`.
 
     Args:
         in_channels (Sequence[int]): Channels of the inputs, shallowest first; :math:`2^n` of them, or
@@ -129,7 +129,7 @@ class AggregationTree(nn.Module):
         node (Callable | str | dict): Builds a node. Default: :class:`AggregationNode`.
 
     Raises:
-        ValueError: If the number of inputs is another.
+        ValueError: If the number of inputs is neither.
 
     Source: Section 3.2, Figure 2(d).
     """
@@ -162,7 +162,7 @@ class AggregationTree(nn.Module):
         self.root = node(in_channels=widths, out_channels=out_channels, deepest=0)
 
     def _split(self, inputs: Sequence) -> tuple[Sequence, Sequence, Sequence]:
-        """What the root takes beside the subtrees, and the shallow and the deep half."""
+        """Split inputs into those of the root itself, the shallow half and the deep half."""
         middle = self.given + self.half_size
         return inputs[: self.given], inputs[self.given : middle], inputs[middle:]
 

@@ -12,13 +12,13 @@ turns (N, in_channels, H, W) into (N, out_channels, ceil(H / stride), ceil(W / s
   as ``block(x)``, whose shortcut is ``x``. The stage pools and projects the first one's, as the
   released code does, because it aggregates the pooled input too.
 
-A block must not change its input in place, since nodes and whatever uses the level take that too.
+A block must not change its input in place, since nodes and users of the level read it too.
 
 A block that can be dilated also takes ``dilation`` and ``first_dilation``; an output stride below 32
 asks for them. ``first_dilation`` is the dilation of the convolution that would have the stride, and of
-those before it, which still see input of the old density. Those after it have ``dilation``, since their
-input is now twice as dense. ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` are given to a block that names
-them or takes ``**kwargs``.
+those before it, whose input has the old density. Those after it have ``dilation``, since their input is
+twice as dense. ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` are passed to a block that has these
+arguments or ``**kwargs``.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Bottleneck(nn.Module):
     def inner_width(self, out_channels: int) -> int:
         """Channels of the 3x3 convolution."""
         if out_channels < 2:
-            raise ValueError(f'out_channels={out_channels}: a bottleneck has 2 or more')
+            raise ValueError(f'out_channels={out_channels}: must be 2 or more')
         return out_channels // 2
 
     def branch(self, x: Tensor) -> Tensor:
@@ -181,8 +181,8 @@ class SplitBottleneck(Bottleneck):
     def inner_width(self, out_channels: int) -> int:
         if out_channels % 32:
             raise ValueError(
-                f'out_channels={out_channels}: split blocks take multiples of 32, for the width of a '
-                'group to be whole'
+                f'out_channels={out_channels}: must be a multiple of 32, so that the width of a group '
+                'is an integer'
             )
         return out_channels * self.groups // 32
 
@@ -238,7 +238,7 @@ class Res2NetBlock(nn.Module):
         self.pool_dilation = first_dilation = first_dilation or dilation
         self.width = width = out_channels * base_width // 64 * groups // 2
         if scale < 2:
-            raise ValueError(f'scale={scale}: a cascade has 2 slices or more')
+            raise ValueError(f'scale={scale}: must be 2 or more')
         if width < 1 or width % groups:
             raise ValueError(
                 f'out_channels={out_channels}: with base_width={base_width} a slice would be {width} '
@@ -340,7 +340,7 @@ class ResidualBasicBlock(_OwnShortcut, BasicBlock):  # type: ignore[misc]
         stride (int): Stride of the first convolution and of the shortcut. Default: 1.
         dilation (int): Dilation. Default: 1.
         first_dilation (int, optional): Dilation of the first 3x3 convolution. Default: ``dilation``.
-        residual (bool): Add the shortcut. Without, as in the last levels of DRN-C,
+        residual (bool): Add the shortcut. If False, as in the last levels of DRN-C,
             :math:`y = \sigma(W_2 \sigma(W_1 x))`. Default: True.
         conv_cfg (dict, optional): Convolution. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
@@ -366,7 +366,7 @@ class ResidualBottleneck(_OwnShortcut, Bottleneck):  # type: ignore[misc]
 
     def inner_width(self, out_channels: int) -> int:
         if out_channels < 4:
-            raise ValueError(f'out_channels={out_channels}: such a bottleneck has 4 or more')
+            raise ValueError(f'out_channels={out_channels}: must be 4 or more')
         return out_channels // 4
 
 

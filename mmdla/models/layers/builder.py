@@ -18,7 +18,7 @@ def layer_builder(
     needs: Sequence[str] = (),
     offers: Mapping[str, Any] = {},
 ) -> partial:
-    """Turn what a config says of a layer into a callable that builds it.
+    """Turn a config's specification of a layer into a callable that builds it.
 
     Args:
         spec (str | dict | Callable): A name of ``named`` or of a registry, a dict of such a ``type``
@@ -26,8 +26,8 @@ def layer_builder(
         argument (str): Name of the user's argument, for messages.
         named (Mapping[str, Callable]): Short names. Default: none.
         needs (Sequence[str]): Arguments that the builder is called with. Default: none.
-        offers (Mapping[str, Any]): Arguments that it gets if its signature names them, or takes any
-            with ``**kwargs``, and ``spec`` does not set them. Default: none.
+        offers (Mapping[str, Any]): Arguments that are passed if the signature has them or
+            ``**kwargs``, and ``spec`` does not set them. Default: none.
 
     Returns:
         partial: Takes the arguments in ``needs``, returns the layer.
@@ -53,30 +53,28 @@ def layer_builder(
     if not callable(build) or isinstance(build, nn.Module):
         raise TypeError(
             f'{argument}={spec!r}: must be a name, a dict with a type, or a class or function that '
-            'builds what is wanted'
+            'builds the layer'
         )
 
     try:
         parameters = inspect.signature(build).parameters
     except ValueError as error:
-        raise TypeError(f'{argument}={spec!r}: does not say which arguments it takes') from error
+        raise TypeError(f'{argument}={spec!r}: its signature cannot be read') from error
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     lacking = [name for name in needs if name not in parameters and not takes_any]
     if lacking:
         raise ValueError(
-            f'{argument}={spec!r}: is built with the arguments {", ".join(needs)}, and '
-            f'{", ".join(lacking)} is none of those that it takes ({", ".join(parameters)})'
+            f'{argument}={spec!r}: must accept the arguments {", ".join(needs)}, but its signature '
+            f'({", ".join(parameters)}) lacks {", ".join(lacking)}'
         )
     taken = sorted(set(args) & set(needs))
     if taken:
-        raise ValueError(
-            f'{argument}={spec!r}: {", ".join(taken)} follows from the network; leave it out'
-        )
+        raise ValueError(f'{argument}={spec!r}: the network sets {", ".join(taken)}; leave it out')
     unknown = [name for name in args if name not in parameters and not takes_any]
     if unknown:
         raise ValueError(
-            f'{argument}={spec!r}: {", ".join(unknown)} is none of the arguments that it takes '
-            f'({", ".join(parameters)})'
+            f'{argument}={spec!r}: does not accept {", ".join(unknown)}; its arguments are '
+            f'{", ".join(parameters)}'
         )
     offered = {k: v for k, v in offers.items() if takes_any or k in parameters}
     return partial(build, **{**offered, **args})

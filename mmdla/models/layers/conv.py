@@ -18,7 +18,7 @@ PAPER_INIT = [
     dict(type='Kaiming', layer='Conv2d', mode='fan_out', nonlinearity='relu'),
     dict(type='Constant', layer=['_BatchNorm', 'GroupNorm'], val=1, bias=0),
 ]
-# Activations whose backward needs their output only, so that working in place saves a map.
+# Activations whose backward needs only their output, so that working in place saves memory.
 _INPLACE = {'ReLU', 'LeakyReLU', 'ReLU6', 'ELU'}
 
 
@@ -43,14 +43,14 @@ def find_conv(conv_cfg: dict | None) -> None:
 
 
 class OwnInit(nn.Module):
-    """Calls ``init_weights`` of the layers below that have it, such as DCNv2's.
+    """Calls ``init_weights`` of all nested layers that have it, such as DCNv2's.
 
-    mmengine calls that of a module's own children only. It does so after the general initialization and
-    before a ``Pretrained`` one.
+    mmengine calls it for a module's direct children only, after the general initialization and before
+    a ``Pretrained`` one.
     """
 
     def init_weights(self) -> None:
-        """Initialize the layers that know how."""
+        """Call ``init_weights`` of the nested layers that have it."""
         _init_own(self)
 
 
@@ -96,8 +96,8 @@ def conv(
 def norm(channels: int, norm_cfg: dict = NORM_CFG) -> nn.Module:
     """Normalization layer of ``channels`` channels.
 
-    Group norm gets as many of its groups as divide the channels: the networks begin with 16, and
-    mmdet3d's DLANet halves its 32 groups there too.
+    The number of groups of a group norm is reduced to a divisor of the channels: the networks begin
+    with 16 channels, where mmdet3d's DLANet halves its 32 groups too.
     """
     if norm_cfg['type'] == 'GN':
         norm_cfg = norm_cfg | dict(num_groups=math.gcd(norm_cfg['num_groups'], channels))

@@ -1,8 +1,8 @@
 """mmpretrain's blocks as blocks of DLA: ``arch=dict(block=dict(type='mmdla.ConvNeXtBlock'), ...)``.
 
-Each is mmpretrain's block with the arguments that ``blocks.py`` asks for. They own their
-shortcut, so the stages neither pool nor project one for them. Parameter names are mmpretrain's, but for
-what brings an input to the block's stride and width.
+Each is mmpretrain's block with the arguments that ``blocks.py`` describes. They own their shortcut, so
+the stages neither pool nor project one for them. Parameter names are mmpretrain's, except those of the
+layers that bring an input to the block's stride and width.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class _ResNetArguments(nn.Module):
 class ResNetBasicBlock(_ResNetArguments, resnet.BasicBlock):
     """ResNet-18's and -34's block, with a strided 1x1 convolution as its shortcut.
 
-    Where DLA's own basic block gets the max-pooled input, projected.
+    The shortcut of DLA's own basic block is the projected, max-pooled input instead.
 
     Args:
         in_channels (int): Channels of the input.
@@ -115,7 +115,7 @@ class ResNetBottleneck(_ResNetArguments, resnet.Bottleneck):
 
 @MODELS.register_module()
 class ResNeXtBottleneck(_ResNetArguments, resnext.Bottleneck):
-    """ResNeXt's block, 32x4d unless told otherwise.
+    """ResNeXt's block, by default 32x4d.
 
     Args:
         out_channels (int): Channels of the output: a group is ``width_per_group`` wide at 256 and in
@@ -125,7 +125,7 @@ class ResNeXtBottleneck(_ResNetArguments, resnext.Bottleneck):
         **kwargs: As :class:`ResNetBottleneck`.
 
     Raises:
-        ValueError: If the width of a group would not be whole.
+        ValueError: If the width of a group would not be an integer.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class ConvNeXtBlock(convnext.ConvNeXtBlock):
 
 @MODELS.register_module()
 class InvertedResidual(_InvertedResidual):
-    """MobileNetV2's block; like there its output has no activation.
+    """MobileNetV2's block, whose output has no activation.
 
     Args:
         in_channels (int): Channels of the input.
@@ -296,7 +296,7 @@ class RepVGGBlock(repvgg.RepVGGBlock):
         super().__init__(
             in_channels,
             out_channels,
-            # Of a strided block, which has no identity branch, dilation keeps the layers.
+            # With dilation in place of a stride it has the layers of a strided block: no identity.
             stride=2 if strided(stride, dilation, first_dilation) else 1,
             padding=d,
             dilation=d,

@@ -1,4 +1,4 @@
-"""Aggregation nodes: what joins two or more feature maps into one.
+"""Aggregation nodes, which join two or more feature maps into one.
 
 A node is built as ``node(in_channels=[...], out_channels=..., deepest=...)``, ``deepest`` being the
 position of the deepest input, and called with the feature maps, which have one size.
@@ -44,7 +44,7 @@ class AggregationNode(nn.Module):
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
 
     Raises:
-        ValueError: If ``residual`` and the deepest input has other than ``out_channels`` channels.
+        ValueError: If ``residual`` and the deepest input does not have ``out_channels`` channels.
 
     Source: Section 3.3, "Architectural Elements"; released ``dla.py``, ``Root``.
 
@@ -103,7 +103,7 @@ class SumNode(nn.Module):
         in_channels (Sequence[int]): Channels of each input; equal.
         out_channels (int): Channels of the output.
         kernel_size (int): Default: 3.
-        deepest (int): Not used: the inputs count alike. Default: 0.
+        deepest (int): Not used, since all inputs are treated alike. Default: 0.
         bias (bool): Default: True, as their deformable convolutions have.
         conv_cfg (dict, optional): Convolution; theirs are ``dict(type='DCNv2', deform_groups=1)``,
             which needs mmcv's compiled ops. Default: plain.
@@ -129,7 +129,9 @@ class SumNode(nn.Module):
     ):
         super().__init__()
         if len(set(in_channels)) != 1:
-            raise ValueError(f'in_channels={list(in_channels)}: what is added has equal channels')
+            raise ValueError(
+                f'in_channels={list(in_channels)}: must be equal, since the inputs are added'
+            )
         self.conv = conv(in_channels[0], out_channels, kernel_size, bias=bias, conv_cfg=conv_cfg)
         self.bn = norm(out_channels, norm_cfg)
         self.act = act(act_cfg)
@@ -156,7 +158,7 @@ class PooledNode(nn.Module):
         node (Callable | str | dict): Builds the node inside. Default: :class:`AggregationNode`.
 
     Raises:
-        ValueError: If the inputs have other channels than it was built for.
+        ValueError: If the inputs do not have ``in_channels`` channels.
     """
 
     def __init__(
@@ -191,21 +193,21 @@ def node_builder(
     default: Callable[..., nn.Module] = AggregationNode,
     **offers: Any,
 ) -> partial:
-    """Turn what a config says of a node into a callable that builds it.
+    """Turn a config's ``node`` into a callable that builds it.
 
     Args:
         spec (str | dict | Callable): Further arguments of ``default``, or a dict with a ``type``, a
             registered name, or the callable itself; see :func:`layer_builder`. Default: ``{}``.
         residual (bool): Whether the node has to be residual. Default: False.
         default (Callable): The node of a ``spec`` without a type. Default: :class:`AggregationNode`.
-        **offers: Arguments that the node gets if it names them and ``spec`` does not set them.
+        **offers: Arguments for a node that has parameters of these names, unless ``spec`` sets them.
 
     Returns:
         partial: Builds a node from ``in_channels``, ``out_channels`` and ``deepest``.
 
     Raises:
         TypeError: See :func:`layer_builder`.
-        ValueError: See :func:`layer_builder`; or if the node must be residual and takes no argument
+        ValueError: See :func:`layer_builder`; or if the node must be residual and has no argument
             ``residual``.
     """
     if isinstance(spec, Mapping):
@@ -216,7 +218,7 @@ def node_builder(
     build = layer_builder(spec, 'node', needs=needs, offers=offers)
     if residual and 'residual' not in build.keywords:
         raise ValueError(
-            f'node={spec!r}: takes no argument residual, and the architecture has residual nodes; give '
-            'arch as a dict with residual=False, or a node that takes it'
+            f'node={spec!r}: must accept the argument residual, since the architecture has residual '
+            'nodes; otherwise give arch as a dict with residual_nodes=False'
         )
     return build

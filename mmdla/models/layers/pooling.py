@@ -1,4 +1,4 @@
-"""Max pooling that changes the size of a map as the convolution beside it does."""
+"""Max pooling that changes the size of a map as the block that it accompanies does."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .recompute import exporting
 
 
 class DenseMaxPool2d(nn.Module):
-    r"""2x2 max pooling of stride 1 with dilation, in the place of 2x2 max pooling of stride 2.
+    r"""2x2 max pooling with dilation and stride 1, which replaces 2x2 max pooling with stride 2.
 
     .. math::
         y(p) = \max_{a \in \{0, 1\}^2} x(p + d a)
 
-    On input that is ``d`` times as dense, every ``d``-th value is what pooling with a stride computes.
-    A window that reaches over the bottom or right edge sees only the pixels inside.
+    If the input is ``d`` times as dense, every ``d``-th output value equals that of pooling with a
+    stride. Windows that cross the bottom or right edge use only the pixels inside.
 
     Args:
         dilation (int): :math:`d`, the distance of the two rows and columns of a window.
@@ -61,7 +61,7 @@ class CeilMaxPool2d(nn.MaxPool2d):
 
 
 def pooling(stride: int, dilation: int = 1, first_dilation: int | None = None) -> nn.Module:
-    """Pooling after which a map has the size and density of a block's output.
+    """Build the pooling that brings a block's input to the size and density of its output.
 
     Args:
         stride (int): Stride of the block.

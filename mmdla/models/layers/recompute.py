@@ -1,4 +1,4 @@
-"""Activation recomputation: backward runs a part of the network again instead of storing its maps.
+"""Activation recomputation: backward runs a part of the network again instead of storing activations.
 
 Two modes, both PyTorch's activation checkpointing without re-entrance. The plain one stores the input
 of a part only. The selective one, ``with_cp='norm'``, also stores what convolutions and matrix products
@@ -110,7 +110,7 @@ def recompute(
     modules: Iterable[nn.Module] | None = None,
     selective: bool = False,
 ) -> Any:
-    """``function(x)``, which runs again in backward instead of storing its activations.
+    """Compute ``function(x)``, and run it again in backward instead of storing its activations.
 
     Outputs, gradients and buffers are those of ``function(x)``, to the bit: the second run leaves
     running statistics alone and draws the same random numbers. Without gradients and within

@@ -29,7 +29,7 @@ def block_channels(depth: int, out_channels: int | Sequence[int], stride: int) -
         ValueError: If one of the arguments is impossible.
     """
     if not isinstance(depth, int) or depth < 1:
-        raise ValueError(f'depth={depth!r}: must be a whole number, 1 or more')
+        raise ValueError(f'depth={depth!r}: must be an integer, 1 or more')
     if stride not in (1, 2):
         raise ValueError(f'stride={stride}: a stage has stride 1 or 2')
     blocks = 2**depth
@@ -39,7 +39,7 @@ def block_channels(depth: int, out_channels: int | Sequence[int], stride: int) -
         channels = list(as_tuple('out_channels', out_channels))
     if len(channels) != blocks or not all(isinstance(c, int) and c > 0 for c in channels):
         raise ValueError(
-            f'out_channels={out_channels}: must be a positive whole number, or {blocks} of them, one '
+            f'out_channels={out_channels}: must be a positive integer, or {blocks} of them, one '
             f'for each block of depth={depth}'
         )
     return channels
@@ -53,7 +53,7 @@ def build_block(
     dilation: int = 1,
     first_dilation: int | None = None,
 ) -> nn.Module:
-    """Build a block, see ``blocks.py``; it gets the arguments of dilation only where there is one."""
+    """Build a block, see ``blocks.py``; only a dilated block gets the arguments of dilation."""
     args: dict[str, int | None] = dict(
         in_channels=in_channels, out_channels=out_channels, stride=stride
     )
@@ -201,13 +201,13 @@ class ReentrantTree(OwnInit):
         dilation (int): Dilation of the blocks. Default: 1.
         first_dilation (int, optional): Dilation in place of the stride: of the first block's first
             3x3 convolution and of the pooling. Default: ``dilation``, no stride to replace.
-        aggregate_input (bool): Give the pooled input to the root too. This is how the networks
+        aggregate_input (bool): Whether the root also takes the pooled input. This is how the networks
             aggregate iteratively between stages. Default: False.
         node (Callable | str | dict): Builds a node. Default: :class:`AggregationNode`.
         conv_cfg (dict, optional): Convolution of the projection. Default: plain.
         norm_cfg (dict): Normalization of the projection. Default: ``dict(type='BN')``.
-        extra_channels (Sequence[int]): Channels of ``c`` beside the pooled input, which an enclosing
-            tree gives. Default: none.
+        extra_channels (Sequence[int]): Channels of the maps in ``c`` other than the pooled input, which
+            come from an enclosing tree. Default: ``()``.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
@@ -242,7 +242,7 @@ class ReentrantTree(OwnInit):
         half = len(channels) // 2
         middle, last = channels[half - 1], channels[-1]
         if depth == 1:
-            # Before the blocks, so that it draws its random weights first, as it always has.
+            # Registered before the blocks, so that its random weights are drawn first.
             self.register_module('project', None)
             self.tree1 = build_block(block, in_channels, middle, stride, dilation, first_dilation)
             self.project = build_projection(self.tree1, in_channels, middle, conv_cfg, norm_cfg)
@@ -319,8 +319,8 @@ class HDA(ReentrantTree):
         R^n_m = \begin{cases} T_m(x) & m = n - 1 \\ T_m(R^n_{m+1}) & \text{otherwise} \end{cases}
 
     :class:`ReentrantTree` with the aggregations of one depth merged: a tree of depth ``n`` has no root
-    of its own but gives the first subtree's output, and whatever ``c`` it was given, to the last node
-    of the second:
+    of its own. It passes the first subtree's output, together with ``c``, to the last node of the
+    second subtree:
 
     .. math::
         T_n(x; c) &= T_{n-1}(T_{n-1}(x);\, c, T_{n-1}(x)) \\
@@ -359,7 +359,7 @@ class HDA(ReentrantTree):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-# What builds the stage of each form of Figure 2.
+# The stage of each form of Figure 2, by its name in configs.
 FORMS: dict[str, Callable[..., nn.Module]] = dict(
     none=Chain,
     **{name: partial(Chain, aggregation=joins) for name, joins in AGGREGATIONS.items()},

@@ -1,4 +1,4 @@
-"""Learned, frozen and plain bilinear upsampling by whole factors."""
+"""Learned, frozen and plain bilinear upsampling by integer factors."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class LearnedUpsample(nn.ConvTranspose2d):
     .. math::
         y_c(p) = \sum_q w_c(p - f q + \lfloor f / 2 \rfloor)\, x_c(q)
 
-    The kernel :math:`w_c` is 2f wide; there is no bias. Outside the map it sees zeros, so that the
-    borders of its output are darker than an interpolation's. For odd factors the convolution computes
-    one row and column more than ``f`` times the input, at the end; they are cut.
+    The kernel :math:`w_c` is 2f wide; there is no bias. The input is padded with zeros, so the borders
+    of the output have smaller values than with interpolation. For odd factors the convolution computes
+    one row and one column too many at the end, which are cut off.
 
     Args:
         channels (int): Channels, each upsampled by its own kernel.
@@ -68,7 +68,8 @@ class LearnedUpsample(nn.ConvTranspose2d):
 class BilinearUpsample(nn.Module):
     """Bilinear interpolation by a factor, without parameters.
 
-    Equals a fresh :class:`LearnedUpsample` away from the borders, where it repeats the edge.
+    Away from the borders it equals a newly initialized :class:`LearnedUpsample`; at the borders it
+    repeats the edge.
 
     Args:
         factor (int): 2 or more.
@@ -87,7 +88,7 @@ class BilinearUpsample(nn.Module):
 
 @MODELS.register_module()
 class FrozenUpsample(nn.Module):
-    """:class:`LearnedUpsample` with its first kernel, frozen: the released networks' last layer.
+    """:class:`LearnedUpsample` with its initial kernel, frozen: the released networks' last layer.
 
     It has no parameters, and its kernel is not part of the state dict.
 
@@ -118,8 +119,8 @@ def match_size(x: Tensor, size: Sequence[int], slack: int) -> Tensor:
     """Crop or pad an upsampled map to the size of the skip connection that it joins.
 
     A level of stride f is ``ceil(H / f)`` high (or ``floor``, in some backbones), so ``f`` times its
-    height is up to ``f - 1`` off. Surplus rows and columns at the bottom and right are cut, missing
-    ones repeat the edge. Every pixel stays where it was.
+    height differs from H by up to ``f - 1``. Extra rows and columns at the bottom and right are cut
+    off, missing ones repeat the edge. No pixel moves.
 
     Args:
         x (Tensor): Upsampled map, (N, C, H, W).
@@ -135,7 +136,7 @@ def match_size(x: Tensor, size: Sequence[int], slack: int) -> Tensor:
     height, width = x.shape[2:]
     down, right = size[0] - height, size[1] - width
     if exporting():
-        # The same without a branch: what is negative is cut.
+        # The same without a branch: negative padding cuts.
         return F.pad(x, (0, right, 0, down), mode='replicate')
     if down == 0 and right == 0:
         return x

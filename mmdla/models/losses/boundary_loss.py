@@ -1,4 +1,4 @@
-"""Losses of boundary detection, where few pixels are boundary."""
+"""Losses for boundary detection, where few pixels are boundary pixels."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ class _BoundaryLoss(nn.Module):
 
     .. math:: \ell_i = -w^+ t_i \log \sigma(z_i) - w^- (1 - t_i) \log(1 - \sigma(z_i))
 
-    of labels t and logits z, which are :math:`z_1 - z_0` of two classes. Ignored pixels are as if they
-    were not there.
+    of labels t and logits z, which are :math:`z_1 - z_0` for two classes. Ignored pixels do not count.
     """
 
     def __init__(self, label_scale: int, reduction: str, loss_weight: float, loss_name: str):
@@ -39,7 +38,7 @@ class _BoundaryLoss(nn.Module):
         self.loss_name = loss_name
 
     def weights(self, target: Tensor, labelled: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """What a boundary pixel weighs, and what another one.
+        """Weights of boundary pixels and of the others.
 
         Args:
             target (Tensor): From 0 to 1, 0 where not labelled, (N, H, W).
@@ -107,8 +106,9 @@ class _BoundaryLoss(nn.Module):
         return self.loss_weight * weight_reduce_loss(loss, weight, reduction, avg_factor)
 
     def _check(self, label: Tensor) -> None:
-        """Refuse labels out of range, or of the other scale. It waits once for the device, as mmseg's
-        accuracy does, and is a break in a compiled graph.
+        """Raise ValueError for labels out of range or of the other scale.
+
+        This waits for the device once, as mmseg's accuracy does, and breaks a compiled graph.
         """
         if not label.numel():
             return
@@ -117,11 +117,11 @@ class _BoundaryLoss(nn.Module):
             raise ValueError(
                 f'label: from {low:g} to {high:g}, but label_scale={self.label_scale}: labels must be '
                 f'from 0 to {self.label_scale}, or ignore_index'
-                + (', percentages want label_scale=100' if 1 == self.label_scale < high <= 100 else '')
+                + (', percentages need label_scale=100' if 1 == self.label_scale < high <= 100 else '')
             )
         if high == 1 < self.label_scale:
             raise ValueError(
-                f'label: none above 1, but label_scale={self.label_scale}: labels of 0 and 1 want '
+                f'label: none above 1, but label_scale={self.label_scale}: labels of 0 and 1 need '
                 'label_scale=1'
             )
 
@@ -129,17 +129,17 @@ class _BoundaryLoss(nn.Module):
 @MODELS.register_module()
 @MMSEG_MODELS.register_module()
 class BoundaryCrossEntropyLoss(_BoundaryLoss):
-    r"""Cross-entropy in which boundary pixels weigh more.
+    r"""Cross-entropy with a larger weight for boundary pixels.
 
     .. math:: L = \frac{\sum_i -w_1 t_i \log p_i - w_0 (1 - t_i) \log(1 - p_i)}
         {\sum_i w_1 t_i + w_0 (1 - t_i)}
 
     over the labelled pixels i of the batch; p is the probability of a boundary. With hard labels and
-    two classes it is :func:`torch.nn.functional.cross_entropy` with ``weight`` and ``ignore_index``,
-    but 0, not NaN, where nothing is labelled.
+    two classes it equals :func:`torch.nn.functional.cross_entropy` with ``weight`` and
+    ``ignore_index``, except that it is 0, not NaN, if no pixel is labelled.
 
-    mmseg's ``CrossEntropyLoss(class_weight=...)`` raises an IndexError where pixels are ignored: it
-    looks up their weight too (upstream always, OneDL's with ``avg_non_ignore=True``).
+    mmseg's ``CrossEntropyLoss(class_weight=...)`` raises an IndexError if pixels are ignored, because
+    it looks up their weight too (upstream always, OneDL's with ``avg_non_ignore=True``).
 
     Args:
         class_weight (Sequence[float]): Weights of no boundary and boundary. Default: ``(1, 10)``.
@@ -147,11 +147,11 @@ class BoundaryCrossEntropyLoss(_BoundaryLoss):
             Default: 1.
         reduction (str): ``'mean'``, ``'sum'`` or ``'none'``. Default: ``'mean'``.
         loss_weight (float): Factor. Default: 1.
-        loss_name (str): Name in the log; only what begins with ``loss_`` is learned from. Default:
+        loss_name (str): Name in the log; mmengine adds up values whose names have ``loss``. Default:
             ``'loss_ce'``.
 
     Raises:
-        ValueError: If an argument or, when it runs, a label is impossible.
+        ValueError: If an argument or a label is impossible.
 
     Source: released ``segment.py``, ``NLLLoss2d`` with ``edge_weight`` 10.
 
@@ -174,8 +174,8 @@ class BoundaryCrossEntropyLoss(_BoundaryLoss):
         super().__init__(label_scale, reduction, loss_weight, loss_name)
         if isinstance(class_weight, str) or len(class_weight) != 2 or not min(class_weight) > 0:
             raise ValueError(
-                f'class_weight={class_weight!r}: must be two numbers above 0, of no boundary and of '
-                'boundary'
+                f'class_weight={class_weight!r}: must be two numbers above 0, the weights of no '
+                'boundary and of boundary'
             )
         self.class_weight = tuple(map(float, class_weight))
 
@@ -190,17 +190,17 @@ class BoundaryCrossEntropyLoss(_BoundaryLoss):
 @MODELS.register_module()
 @MMSEG_MODELS.register_module()
 class BalancedBoundaryLoss(_BoundaryLoss):
-    r"""Cross-entropy in which the boundaries of an image weigh as much as all the rest.
+    r"""Cross-entropy in which boundary pixels and other pixels of an image have equal total weight.
 
     .. math:: L = -\sum_i \beta t_i \log p_i + \lambda (1 - \beta) (1 - t_i) \log(1 - p_i),
         \quad \beta = |Y^-| / |Y|
 
-    over labelled pixels; each image has its own share :math:`\beta` of pixels that are no boundary. An
-    image without any adds nothing, and neither does one of boundaries only.
+    over labelled pixels, where :math:`\beta` is the share of non-boundary pixels in each image. An
+    image without boundary pixels, or with boundary pixels only, does not contribute.
 
     ``reduction='sum'`` is this sum, as published, for learning rates about 1e-6. ``'mean'`` divides by
-    the sum of the weights, as the mean of a weighted cross-entropy does, so that its learning rates
-    serve here: of one image, and with :math:`\lambda = 1`, it is half the mean over boundary pixels
+    the sum of the weights, as the mean of a weighted cross-entropy does, so that the usual learning
+    rates work: for one image, and with :math:`\lambda = 1`, it is half the mean over boundary pixels
     plus half the mean over the others.
 
     Args:
@@ -209,11 +209,11 @@ class BalancedBoundaryLoss(_BoundaryLoss):
             count as fractions of a boundary pixel. Default: 1.
         reduction (str): ``'mean'``, ``'sum'`` or ``'none'``. Default: ``'mean'``.
         loss_weight (float): Factor. Default: 1.
-        loss_name (str): Name in the log; only what begins with ``loss_`` is learned from. Default:
+        loss_name (str): Name in the log; mmengine adds up values whose names have ``loss``. Default:
             ``'loss_balanced'``.
 
     Raises:
-        ValueError: If an argument or, when it runs, a label is impossible.
+        ValueError: If an argument or a label is impossible.
 
     Source: "Holistically-Nested Edge Detection", Equation 2; "Richer Convolutional Features for Edge
     Detection", Equation 1.

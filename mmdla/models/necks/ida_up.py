@@ -1,4 +1,4 @@
-"""Iterative deep aggregation that upsamples: the decoder of dense-prediction DLA."""
+"""Iterative deep aggregation with upsampling: the decoder of DLA for dense prediction."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from ..layers.conv import PAPER_INIT, OwnInit, conv_norm_act, find_conv
 
 
 class IDAUpStep(OwnInit, IDA):
-    r"""Project, upsample, aggregate: IDA over maps of different strides and widths.
+    r"""IDA over maps of different strides and widths: project, upsample, aggregate.
 
-    Each input but those already of ``out_channels`` is projected, each but the first is upsampled to
-    the first one's size, and all are aggregated iteratively.
+    Inputs that do not have ``out_channels`` channels are projected. All but the first are upsampled to
+    the size of the first. Then all are aggregated iteratively.
 
     Args:
         in_channels (Sequence[int]): Channels of the inputs, shallowest first.
         out_channels (int): Channels of everything aggregated.
         factors (Sequence[int]): Upsampling factor of each input; the first is 1.
-        project (Callable): Builds a projection from the channels that it takes and gives.
+        project (Callable): Builds a projection from its input and output channels.
         node (Callable): Builds a node, see :class:`mmdla.models.layers.IDA`.
         upsample (str): ``'deconv'`` or ``'bilinear'``. Default: ``'deconv'``.
-        project_equal (bool): Project inputs of ``out_channels`` too, but for the first. Default:
-            False.
+        project_equal (bool): Also project inputs that have ``out_channels`` channels, except the first.
+            Default: False.
 
     Source: Section 4.2; released ``dla_up.py``, ``IDAUp``, whose names its parameters have.
     """
@@ -68,7 +68,7 @@ class IDAUpStep(OwnInit, IDA):
             self.add_module(f'up_{i}', up)
 
     def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:  # type: ignore[override]
-        """The partial aggregations, of which the last is the whole one."""
+        """The partial aggregations; the last one joins all inputs."""
         size = inputs[0].shape[2:]
         merged = []
         for i, (x, factor) in enumerate(zip(inputs, self.factors)):
@@ -79,21 +79,24 @@ class IDAUpStep(OwnInit, IDA):
 
 @MODELS.register_module()
 class IDAUp(BaseModule):
-    r"""IDA-up: feature maps of several strides, aggregated at the shallowest one's stride.
+    r"""IDA-up: aggregates feature maps of several strides at the stride of the shallowest.
 
-    Three variants. ``'nested'`` is the released code's: one IDA after another over growing suffixes of
-    the levels, deepest first, the widths shrinking to the shallowest level's. With levels
-    :math:`l_1 \dots l_n`, step :math:`i = 1 \dots n - 1` replaces the last :math:`i` of them by the
-    partial aggregations of :math:`(l_{n-i}, \dots, l_n)`. ``'single'`` is the paper's text: every
-    level is projected to 32 channels and upsampled, and one IDA merges them. ``'centernet'`` is the
-    CenterNet family's: ``'nested'``, whose projections are 3x3 convolutions with bias and whose nodes
-    add; then one IDA more, ``ida_up``, merges what the steps end with, a map at the stride of each
-    level but the deepest.
+    There are three variants:
+
+    - ``'nested'`` is the released code. It runs one IDA after another over growing suffixes of the
+      levels, deepest first, until the width is that of the shallowest level. With levels
+      :math:`l_1 \dots l_n`, step :math:`i = 1 \dots n - 1` replaces the last :math:`i` of them by the
+      partial aggregations of :math:`(l_{n-i}, \dots, l_n)`.
+    - ``'single'`` is the paper's text. Every level is projected to 32 channels and upsampled, and one
+      IDA merges them.
+    - ``'centernet'`` is used by the CenterNet family. It is ``'nested'`` with 3x3 convolutions with
+      bias as projections and nodes that add their inputs. Another IDA, ``ida_up``, then merges the last
+      output of each step; these have the strides of all levels but the deepest.
 
     Args:
         in_channels (Sequence[int]): Channels of the levels, shallowest first; two or more.
-        strides (Sequence[int], optional): Their strides, each a multiple of the one before (equal
-            ones, from a dilated backbone, are fine). Default: each twice the one before.
+        strides (Sequence[int], optional): Strides of the levels, each a multiple of the one before or
+            equal to it, as in a dilated backbone. Default: each twice the one before.
         variant (str): ``'nested'``, ``'single'`` or ``'centernet'``. Default: ``'nested'``.
         out_channels (int, optional): Width of ``'single'``. The others have the shallowest level's.
             Default: 32 for ``'single'``.
@@ -102,17 +105,18 @@ class IDAUp(BaseModule):
         node_kernel (int): Kernel of the nodes. Default: 3.
         node (dict | str | Callable): The nodes: further arguments of
             :class:`mmdla.models.layers.AggregationNode` (of ``SumNode`` with ``'centernet'``), or with
-            a ``type`` the registry entry of another; or its name, or what builds one. Default: ``{}``.
-        with_cp (bool | str): Recompute each aggregation in backward instead of storing what is inside
-            (True), or only what is cheap (``'norm'``), as in :class:`~mmdla.models.DLA`.
+            a ``type`` the registry entry of another; or its name, or a callable that builds one.
+            Default: ``{}``.
+        with_cp (bool | str): Recompute each aggregation in backward instead of storing its activations
+            (True), or only its cheap activations (``'norm'``), as in :class:`~mmdla.models.DLA`.
             Default: False.
         conv_cfg (dict, optional): Convolutions of projections and nodes; CenterNet's are
             ``dict(type='DCNv2', deform_groups=1)``, which needs mmcv's compiled ops. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
         act_cfg (dict): Activation. Default: ``dict(type='ReLU')``.
-        init_cfg (dict | list[dict], optional): Default: the paper's, normal with variance
-            2 / (k^2 out_channels); upsampling bilinear; layers with an initialization of their own,
-            such as DCNv2, keep it.
+        init_cfg (dict | list[dict], optional): Initialization. Default: None, the paper's: normal with
+            variance 2 / (k^2 out_channels), and bilinear for upsampling. Layers with an initialization
+            of their own, such as DCNv2, keep it.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
@@ -199,7 +203,7 @@ class IDAUp(BaseModule):
             first = len(channels) - 2 - i
             factors = [s // strides[first] for s in strides[first:]]
             self.add_module(f'ida_{i}', step(widths[first:], channels[first], factors))
-            # What this step leaves behind has its width and stride.
+            # The outputs of this step have its width and stride.
             widths[first:] = [channels[first]] * len(widths[first:])
             strides[first:] = [strides[first]] * len(strides[first:])
         if variant == 'centernet':
@@ -208,9 +212,9 @@ class IDAUp(BaseModule):
 
     @staticmethod
     def _project(variant: str, layers: dict) -> Callable[[int, int], nn.Module]:
-        """What builds a projection."""
+        """A callable that builds a projection."""
         if variant == 'centernet':
-            # Theirs is the layer that their nodes have, of a single input.
+            # The projection has the layers of a node with a single input.
             return lambda channels, out_channels: SumNode([channels], out_channels, **layers)
         return partial(conv_norm_act, **layers)
 
@@ -233,7 +237,8 @@ class IDAUp(BaseModule):
         """
         if len(inputs) != len(self.in_channels):
             raise ValueError(
-                f'IDA-up got {len(inputs)} feature maps and was built for {len(self.in_channels)}'
+                f'inputs: {len(inputs)} feature maps, but in_channels has {len(self.in_channels)} '
+                'entries'
             )
         if self.variant == 'single':
             return (self._run(self.ida_0, list(inputs))[-1],)

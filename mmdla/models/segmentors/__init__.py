@@ -1,4 +1,4 @@
-"""What goes around a segmentor (mmseg)."""
+"""Wrappers of segmentors for test-time augmentation (mmseg)."""
 
 from .boundary_tta import BoundaryTTAModel
 from .seg_tta import LogProbTTAModel

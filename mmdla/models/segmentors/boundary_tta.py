@@ -16,23 +16,23 @@ from ...utils.predictions import boundary_probability
 @MODELS.register_module()
 @MMSEG_MODELS.register_module()
 class BoundaryTTAModel(SegTTAModel):
-    r"""Merge augmented predictions of boundaries: their probabilities averaged.
+    r"""Merge augmented predictions of boundaries by averaging their probabilities.
 
     .. math:: p = \frac{1}{n} \sum_a R_a^{-1} p_a
 
-    The segmentor has undone scales and flips; here quarter turns R are undone too, those of
-    ``mmdla.QuarterTurn``, which are read from the samples' ``quarter_turns`` (for which
-    ``PackSegInputs`` has to have it among its ``meta_keys``). The mean is the sample's ``seg_logits``
-    afterwards, one channel of probabilities as of any one-channel segmentor. mmseg's ``SegTTAModel``
-    applies the sigmoid to these again, and keeps another augmentation's.
+    The segmentor has undone scales and flips. This model also undoes the quarter turns R of
+    ``mmdla.QuarterTurn``, which it reads from the samples' ``quarter_turns`` (which must be among the
+    ``meta_keys`` of ``PackSegInputs``). The mean becomes the sample's ``seg_logits``: one channel of
+    probabilities, as for any one-channel segmentor. mmseg's ``SegTTAModel`` would apply the sigmoid
+    again and keep the metadata of another augmentation.
 
     Args:
-        module (dict | nn.Module): The segmentor, of two classes or one output channel. Where it has
-            no ``threshold`` of its own, 0.5 is that of ``pred_sem_seg``.
+        module (dict | nn.Module): The segmentor, with two classes or one output channel. The threshold
+            of ``pred_sem_seg`` is its head's, or 0.5 if it has none.
 
     Raises:
-        ValueError: When it runs, if no augmentation is unturned, or the predictions of an image, turned
-            back, differ in size.
+        ValueError: If no augmentation is unturned, or if the predictions of an image differ in size
+            after turning back.
     """
 
     def merge_preds(self, data_samples_list: list[SampleList]) -> SampleList:
@@ -43,7 +43,7 @@ class BoundaryTTAModel(SegTTAModel):
                 augmentation.
 
         Returns:
-            list[SegDataSample]: One sample an image, with what is known of the unturned image.
+            list[SegDataSample]: One sample an image, with the metadata of the unturned image.
         """
         return [self._merge(samples) for samples in data_samples_list]
 
@@ -57,8 +57,8 @@ class BoundaryTTAModel(SegTTAModel):
         sizes = sorted({tuple(p.shape) for p in maps})
         if len(sizes) > 1:
             raise ValueError(
-                f'predictions of one image are of sizes {sizes}: whatever turns it must set ori_shape '
-                "and quarter_turns, and PackSegInputs have 'quarter_turns' in meta_keys"
+                f'predictions of one image are of sizes {sizes}: a transform that turns it must set '
+                "ori_shape and quarter_turns, and PackSegInputs needs 'quarter_turns' in its meta_keys"
             )
         mean = torch.stack(maps).mean(0, keepdim=True)
         threshold = getattr(self.module.decode_head, 'threshold', None)

@@ -16,13 +16,13 @@ from ...registry import MODELS
 @MODELS.register_module()
 @MMSEG_MODELS.register_module()
 class LogProbTTAModel(SegTTAModel):
-    r"""Merge augmented predictions as the papers do: log-probabilities summed.
+    r"""Merge augmented predictions by summing log-probabilities, as in the papers.
 
     .. math:: \hat y = \arg\max_c \sum_a \log p_a(c)
 
-    mmseg's ``SegTTAModel`` averages probabilities instead. The merged log-probabilities are the
-    sample's ``seg_logits`` afterwards. With one output channel the log-odds are summed, and the
-    probability that they stand for is compared with the head's threshold.
+    mmseg's ``SegTTAModel`` averages probabilities instead. The merged log-probabilities become the
+    sample's ``seg_logits``. With one output channel the log-odds are summed, and their probability is
+    compared with the head's threshold.
 
     Args:
         module (dict | nn.Module): The segmentor.
