@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmseg.apis import MMSegInferencer
 from mmseg.utils import get_classes, get_palette
 from torch import nn
@@ -52,6 +54,7 @@ class SegInferencer(MMSegInferencer):
         dataset_name: str | None = None,
         **kwargs: Any,
     ):
+        self._drawn: dict[str, list[str]] = {}
         super().__init__(model, weights, **kwargs)
         if dataset_name is not None:
             self.model.dataset_meta = dict(
@@ -60,6 +63,26 @@ class SegInferencer(MMSegInferencer):
         for name, value in dict(classes=classes, palette=palette).items():
             if value is not None:
                 self.model.dataset_meta[name] = value
+
+    def visualize(self, inputs: list, preds: list, img_out_dir: str = '', **kwargs: Any) -> list | None:
+        """Draw predictions as mmseg does, without overwriting a picture of this inferencer's.
+
+        The second of several images with one name in different folders is written to ``vis/2``, and so on.
+        """
+        drawn = []
+        for one, pred in zip(inputs, preds):
+            folder = img_out_dir
+            if isinstance(one, str) and img_out_dir:
+                same = self._drawn.setdefault(os.path.join(img_out_dir, os.path.basename(one)), [])
+                if one not in same:
+                    same.append(one)
+                if number := same.index(one):
+                    folder = os.path.join(img_out_dir, str(number + 1))
+                    print_log(
+                        f'{one}: another image has this name; its picture is in {folder}', 'current'
+                    )
+            drawn += super().visualize([one], [pred], img_out_dir=folder, **kwargs) or []
+        return drawn or None
 
     def _load_model_from_metafile(self, model: str) -> tuple[Config, str | None]:
         known = {

@@ -56,6 +56,18 @@ def test_pictures_are_written(weights, image, tmp_path):
     assert mmcv.imread(str(labels), 'grayscale').max() < 11
 
 
+def test_images_of_one_name_keep_their_own_pictures(weights, image, tmp_path):
+    for folder, shown in dict(a=image, b=255 - image).items():
+        mmcv.imwrite(shown, str(tmp_path / folder / 'street.png'))
+    paths = [str(tmp_path / folder / 'street.png') for folder in 'ab']
+    inferencer = SegInferencer('dla34-8s_camvid', weights, device='cpu')
+    both = inferencer(paths, out_dir=str(tmp_path / 'out'), return_vis=True)['visualization']
+    inferencer(paths[0], out_dir=str(tmp_path / 'out'))
+    found = [mmcv.imread(str(tmp_path / 'out/vis' / name)) for name in ('street.png', '2/street.png')]
+    for picture, wanted in zip(found, both):
+        np.testing.assert_array_equal(picture[..., ::-1], wanted)
+
+
 def test_released_segmentation_network(golden, tmp_path):
     """The authors' DLASeg as it was released, into the config of its name."""
     gold = golden('dla60up_s8')
