@@ -65,11 +65,11 @@ class SegInferencer(MMSegInferencer):
                 self.model.dataset_meta[name] = value
 
     def visualize(self, inputs: list, preds: list, img_out_dir: str = '', **kwargs: Any) -> list | None:
-        """Draw predictions as mmseg does, without overwriting a picture of this inferencer's.
+        """Draw predictions as mmseg does, without overwriting a picture.
 
-        The second of several images with one name in different folders is written to ``vis/2``, and so on.
+        The picture of a second image with the same name, from another folder, goes to ``vis/2``.
         """
-        drawn = []
+        drawn: list = []
         for one, pred in zip(inputs, preds):
             folder = img_out_dir
             if isinstance(one, str) and img_out_dir:
