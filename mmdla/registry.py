@@ -25,7 +25,12 @@ EXTENSIONS = {
     'mmseg': {
         'MODELS': {
             'mmdla.models.decode_heads': ['IDAUpHead', 'LinearHead', 'BoundaryHead'],
-            'mmdla.models.losses': ['BoundaryCrossEntropyLoss', 'BalancedBoundaryLoss'],
+            'mmdla.models.losses': [
+                'BoundaryCrossEntropyLoss',
+                'BalancedBoundaryLoss',
+                'OneHotBCELoss',
+                'RegionMutualInformationLoss',
+            ],
             'mmdla.models.segmentors': ['LogProbTTAModel', 'BoundaryTTAModel'],
         },
         'DATASETS': {
