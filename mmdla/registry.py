@@ -34,7 +34,11 @@ EXTENSIONS = {
             'mmdla.models.segmentors': ['LogProbTTAModel', 'BoundaryTTAModel'],
         },
         'DATASETS': {
-            'mmdla.datasets.boundaries': ['BSDS500Dataset', 'PASCALBoundariesDataset'],
+            'mmdla.datasets.boundaries': [
+                'BSDS500Dataset',
+                'PASCALBoundariesDataset',
+                'BoundaryPairsDataset',
+            ],
             'mmdla.datasets.camvid': ['CamVidDataset'],
             'mmdla.datasets.demo_streets': ['DemoStreetsDataset'],
         },
