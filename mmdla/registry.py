@@ -40,6 +40,7 @@ EXTENSIONS = {
                 'BoundaryPairsDataset',
             ],
             'mmdla.datasets.camvid': ['CamVidDataset'],
+            'mmdla.datasets.class_uniform': ['ClassUniformDataset'],
             'mmdla.datasets.demo_streets': ['DemoStreetsDataset'],
         },
         'TRANSFORMS': {
@@ -49,6 +50,7 @@ EXTENSIONS = {
                 'ThinResize',
                 'QuarterTurn',
             ],
+            'mmdla.datasets.transforms.centroid_crop': ['CentroidCrop'],
             'mmdla.datasets.transforms.reflect': ['ReflectRotate', 'ReflectPad'],
         },
         'METRICS': {

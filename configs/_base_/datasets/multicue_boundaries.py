@@ -1,5 +1,5 @@
-# Multicue's boundaries, 80 images to train on and 20 to test on, of 1280x720; MULTICUE_SET is 1, 2 or 3,
-# one of the random splits that results are averaged over
+# Multicue's boundaries, 80 images to train on and 20 to test on, of 1280x720; MULTICUE_SET (1, 2 or 3)
+# names one of the random splits that results are averaged over
 dataset_type = 'mmdla.BoundaryPairsDataset'
 data_root = r"""{{$MULTICUE_ROOT:data/multicue}}"""
 # ImageNet's, RGB, 0-255

@@ -1,0 +1,220 @@
+"""Samples in which every class comes as often: crops around the centroids of classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmseg.registry import DATASETS as MMSEG_DATASETS
+from rich.progress import track
+from torch.utils.data import Dataset
+
+from ..registry import DATASETS
+from .validation import sample_name
+
+
+@DATASETS.register_module()
+@MMSEG_DATASETS.register_module()
+class ClassUniformDataset(Dataset):
+    """A data set of segmentation, a share of whose samples shows each class as often as any other.
+
+    Images are divided into tiles, and a class has a centroid in each tile that it is in. With
+    probability ``share`` one of these is drawn instead of the image asked for: first a class, of those
+    that there are, then one of its centroids. Its image runs through the pipeline with ``centroid``
+    (x, y), and ``mmdla.CentroidCrop`` makes a crop that shows it.
+
+    All label maps are read once, as the pipeline loads them. mmengine's ``ClassBalancedDataset``
+    instead repeats images with rare classes, wherever these are in them.
+
+    Args:
+        dataset (dict | Dataset): A data set with a ``pipeline``, or its config. Of several, wrap each.
+        share (float): Probability to draw by class. Default: 0.5.
+        tile_size (int | tuple[int, int]): Height and width of a tile in pixels. Default: 1024.
+        cache (str, optional): File (.npz) to keep the centroids in. It is written anew if labels,
+            classes or tiles have changed. Default: None, they are computed in each run.
+        lazy_init (bool): Read labels when ``full_init`` is called. Default: False.
+
+    Raises:
+        ValueError: If an argument is impossible, ``cache`` is a file of another kind, or no pixel has a
+            class.
+
+    Source: Zhu et al., "Improving Semantic Segmentation via Video Propagation and Label Relaxation",
+    CVPR 2019, Section 4.1; the released code of AFA-DLA.
+    """
+
+    def __init__(
+        self,
+        dataset: dict | Dataset,
+        share: float = 0.5,
+        tile_size: int | tuple[int, int] = 1024,
+        cache: str | None = None,
+        lazy_init: bool = False,
+    ):
+        if not 0 <= share <= 1:
+            raise ValueError(f'share={share!r} must be a probability, from 0 to 1')
+        tile = (tile_size, tile_size) if isinstance(tile_size, int) else tuple(tile_size)
+        if len(tile) != 2 or min(tile) < 1:
+            raise ValueError(f'tile_size={tile_size!r} must be a height and a width in pixels')
+        if cache is not None and Path(cache).suffix != '.npz':
+            raise ValueError(f'cache={cache!r} must end in .npz')
+        self.dataset = ROOT_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        if not hasattr(self.dataset, 'pipeline') or not hasattr(self.dataset, 'get_data_info'):
+            raise ValueError(
+                f'dataset: {type(self.dataset).__name__} has no pipeline of its own; wrap each of the '
+                'data sets that it consists of'
+            )
+        self.share = share
+        self.tile_size = tile
+        self.cache = cache
+        self.centroids: list[np.ndarray] | None = None
+        if not lazy_init:
+            self.full_init()
+
+    @property
+    def metainfo(self) -> dict:
+        """That of the data set."""
+        return self.dataset.metainfo
+
+    def full_init(self) -> None:
+        """Find the centroids: for each class that there is, sample, x and y in rows."""
+        if self.centroids is not None:
+            return
+        self.dataset.full_init()
+        points = None
+        key = self._key() if self.cache else ''
+        if self.cache and os.path.exists(self.cache):
+            points = self._load(key)
+        if points is None:
+            points = self._find()
+            if self.cache:
+                self._save(points, key)
+        found = [points[points[:, 0] == c, 1:] for c in np.unique(points[:, 0])]
+        if not found:
+            raise ValueError(
+                f'{type(self.dataset).__name__}: no pixel of its {len(self.dataset)} label maps is of '
+                f'one of the {len(self.metainfo["classes"])} classes'
+            )
+        self.centroids = found
+
+    def _find(self) -> np.ndarray:
+        """Class, sample, x and y of all centroids, int64 in rows."""
+        classes, name = len(self.metainfo['classes']), type(self.dataset).__name__
+        found = [np.zeros((0, 4), np.int64)]
+        numbers = range(len(self.dataset))
+        shown = is_main_process() and len(numbers) > 200
+        for number in track(numbers, f'Centroids of {name}', transient=True, disable=not shown):
+            try:
+                labels = self._labels(number)
+            except Exception as error:
+                raise ValueError(f'{sample_name(self.dataset, number)}: {error}') from error
+            points = tile_centroids(labels, classes, self.tile_size)
+            found.append(np.insert(points, 1, number, axis=1))
+        return np.concatenate(found)
+
+    def _labels(self, number: int) -> np.ndarray:
+        """The label map of a sample, as the pipeline loads it."""
+        results = self.dataset.get_data_info(number)
+        for step in self.dataset.pipeline.transforms:
+            results = step(results)
+            if 'gt_seg_map' in results:
+                return results['gt_seg_map']
+        raise ValueError('its pipeline loads no label map (gt_seg_map)')
+
+    def _key(self) -> str:
+        """What the centroids depend on, hashed: the files, how their labels are read, the tiles."""
+        files = []
+        for number in range(len(self.dataset)):
+            info = self.dataset.get_data_info(number)
+            path = info.get('seg_map_path')
+            state = os.stat(path) if path and os.path.exists(path) else None
+            told = [str(info.get(name)) for name in ('label_map', 'reduce_zero_label')]
+            files.append([path, *told, *([state.st_size, state.st_mtime_ns] if state else [])])
+        steps = [repr(step) for step in self.dataset.pipeline.transforms]
+        settings = [self.tile_size, self.metainfo['classes'], steps, files]
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    def _load(self, key: str) -> np.ndarray | None:
+        """The centroids of the cache, None if they are of other labels."""
+        try:
+            with np.load(self.cache, allow_pickle=False) as file:
+                kept, points = str(file['key']), file['centroids']
+        except Exception as error:
+            raise ValueError(
+                f'cache={self.cache!r} is there and no cache of centroids ({error}); name another file'
+            ) from error
+        if kept == key:
+            return points
+        print_log(f'{self.cache}: labels or settings have changed; centroids are found anew', 'current')
+        return None
+
+    def _save(self, points: np.ndarray, key: str) -> None:
+        """Write the cache beside its place first, so that it is there as a whole or not at all."""
+        folder = Path(self.cache).absolute().parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix='.part', delete=False) as file:
+            try:
+                np.savez_compressed(file, key=np.array(key), centroids=points)
+                file.close()
+                os.replace(file.name, self.cache)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+    def get_data_info(self, idx: int) -> dict:
+        """What the data set says of a sample."""
+        return self.dataset.get_data_info(idx)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, idx: int) -> Any:
+        self.full_init()
+        if np.random.rand() >= self.share:  # noqa: NPY002  what transforms draw from
+            return self.dataset[idx]
+        points = self.centroids[np.random.randint(len(self.centroids))]  # noqa: NPY002
+        number, x, y = points[np.random.randint(len(points))].tolist()  # noqa: NPY002
+        info = {**self.dataset.get_data_info(number), 'centroid': (x, y)}
+        try:
+            sample = self.dataset.pipeline(info)
+        except Exception as error:
+            raise ValueError(
+                f'drawn for one of its classes, {sample_name(self.dataset, number)}: {error}'
+            ) from error
+        return self.dataset[number] if sample is None else sample
+
+
+def tile_centroids(labels: np.ndarray, num_classes: int, tile_size: tuple[int, int]) -> np.ndarray:
+    """The centroid of each class in each tile of a label map.
+
+    Args:
+        labels (np.ndarray): Class numbers, of shape (H, W); others are of no class.
+        num_classes (int): Number of classes.
+        tile_size (tuple[int, int]): Height and width of a tile; those at the right and bottom may be
+            smaller.
+
+    Returns:
+        np.ndarray: Rows of class, x and y, int64; rounded to pixels.
+    """
+    found = [np.zeros((0, 3), np.int64)]
+    height, width = tile_size
+    for top in range(0, labels.shape[0], height):
+        for left in range(0, labels.shape[1], width):
+            tile = labels[top : top + height, left : left + width]
+            y, x = np.nonzero((tile >= 0) & (tile < num_classes))
+            values = tile[y, x].astype(np.int64)
+            counts = np.bincount(values, minlength=num_classes)
+            present = np.flatnonzero(counts)
+            middle = [
+                start + np.bincount(values, along, num_classes)[present] / counts[present]
+                for start, along in ((left, x), (top, y))
+            ]
+            found.append(np.stack([present, *np.rint(middle).astype(np.int64)], 1))
+    return np.concatenate(found)
