@@ -109,7 +109,7 @@ def test_crops_show_the_centroid(scale, at):
         assert after.shape == (16, 20, 3)
         assert after.max() > 0
         places.add(tuple(np.argwhere(after[..., 0] == after.max())[0]))
-    assert len(places) > 5 if at == (20, 31) else len(places) <= 2  # there are few in a corner
+    assert len(places) > 5 if at == (20, 31) else len(places) <= 4  # there are few in a corner
 
 
 def test_crops_of_small_images_and_without_centroid():
