@@ -46,6 +46,7 @@ EXTENSIONS = {
         'TRANSFORMS': {
             'mmdla.datasets.transforms.boundaries': [
                 'LoadBoundaryAnnotations',
+                'SegMapToBoundaries',
                 'ThinReflectRotate',
                 'ThinResize',
                 'QuarterTurn',
@@ -55,6 +56,7 @@ EXTENSIONS = {
         },
         'METRICS': {
             'mmdla.evaluation.boundary.metric': ['BoundaryMetric'],
+            'mmdla.evaluation.boundary.semantic': ['SemanticBoundaryMetric'],
             'mmdla.evaluation.label_maps': ['LabelMapIoUMetric'],
         },
         'VISUALIZERS': {'mmdla.visualization.strip': ['SegStripVisualizer']},

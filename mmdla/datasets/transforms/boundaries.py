@@ -15,7 +15,9 @@ from mmseg.datasets.transforms import Resize
 from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
 
 from ...io.boundary_files import read_annotations, read_grey_annotations
+from ...io.images import read_image
 from ...registry import TRANSFORMS
+from ...utils.mask_boundaries import mask_boundaries
 from .reflect import ReflectRotate
 
 IGNORED = 255
@@ -143,6 +145,73 @@ class LoadBoundaryAnnotations(BaseTransform):
             f'{type(self).__name__}(label={self.label!r}, min_annotators={self.min_annotators}, '
             f'ignore_fewer={self.ignore_fewer}, boundary_above={self.boundary_above}, '
             f'ignore_above={self.ignore_above}, deviation={self.deviation})'
+        )
+
+
+@TRANSFORMS.register_module()
+@MMSEG_TRANSFORMS.register_module()
+class SegMapToBoundaries(BaseTransform):
+    """Make the boundaries of a segmentation the label: 1 on them, 0 off them, 255 where it was.
+
+    It comes after ``LoadAnnotations``, so that any data set of mmseg trains a boundary detector; see
+    :func:`mmdla.utils.mask_boundaries.mask_boundaries`. What moves thin lines comes after it
+    (:class:`ThinReflectRotate`, :class:`ThinResize`). mmseg's ``GenerateEdge`` adds an edge map beside
+    the label, whose lines are one to two pixels wider than it is told.
+
+    Args:
+        width (int): Width of the boundaries in pixels. Default: 2.
+        instance_suffix (tuple[str, str], optional): The end of the path of the label map, and that of
+            a map of instance numbers in its place, as ``('_labelTrainIds.png', '_instanceIds.png')``
+            for Cityscapes: boundaries between instances count, too. Default: None.
+        ignore_index (int): The label that is ignored. Default: 255.
+
+    Raises:
+        ValueError: If the width is no number of pixels; in a sample, if there is no label map, or the
+            map of instances has another size or name.
+    """
+
+    def __init__(
+        self,
+        width: int = 2,
+        instance_suffix: tuple[str, str] | None = None,
+        ignore_index: int = IGNORED,
+    ):
+        mask_boundaries(np.zeros((1, 1)), width)
+        self.width = width
+        self.instance_suffix = instance_suffix
+        self.ignore_index = ignore_index
+
+    def transform(self, results: dict) -> dict:
+        """Replace ``gt_seg_map`` by its boundaries, uint8 of shape (H, W)."""
+        labels = results.get('gt_seg_map')
+        if labels is None:
+            raise ValueError(f'{results.get("img_path")} has no label map yet: load annotations before')
+        ignored = labels == self.ignore_index
+        boundaries = mask_boundaries(labels, self.width, ignored)
+        if self.instance_suffix is not None:
+            boundaries |= mask_boundaries(self._instances(results, labels.shape), self.width, ignored)
+        label = boundaries.astype(np.uint8)
+        label[ignored] = IGNORED
+        results['gt_seg_map'] = label
+        return results
+
+    def _instances(self, results: dict, size: tuple[int, int]) -> np.ndarray:
+        path, (old, new) = str(results['seg_map_path']), self.instance_suffix
+        if not path.endswith(old):
+            raise ValueError(f'{path} does not end in {old!r}, the first of instance_suffix')
+        path = path[: -len(old)] + new
+        instances = read_image(path, cv2.IMREAD_UNCHANGED)
+        if instances.shape != size:
+            raise ValueError(
+                f'{path} is of shape {instances.shape}, the label map of {size}: must be the same, and '
+                'SegMapToBoundaries come before the image is resized'
+            )
+        return instances
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(width={self.width}, instance_suffix={self.instance_suffix}, '
+            f'ignore_index={self.ignore_index})'
         )
 
 
