@@ -10,8 +10,10 @@ import pytest
 import torch
 
 pytest.importorskip('mmseg')
-from mmengine.registry import DATASETS, init_default_scope
-from mmseg.registry import TRANSFORMS
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, METRICS, init_default_scope
+from mmseg.registry import MODELS, TRANSFORMS
 
 from mmdla.datasets import ClassUniformDataset
 from mmdla.datasets.class_uniform import tile_centroids
@@ -19,6 +21,7 @@ from mmdla.datasets.transforms import CentroidCrop
 from mmdla.datasets.validation import DatasetValidator, Outputs, build_dataset, unwrap
 from mmdla.engine.reproducibility import SeededDataset, SeededSampler
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZE = (40, 64)
 
 
@@ -207,3 +210,59 @@ def test_what_cannot_be_is_named(streets, tmp_path):
     streets['pipeline'] = streets['pipeline'][:1]
     with pytest.raises(ValueError, match=r'sample 0 .*00\.png.*: its pipeline loads no label map'):
         ClassUniformDataset(streets)
+
+
+@pytest.mark.parametrize(
+    ('name', 'variable', 'files'),
+    [
+        ('bdd100k', 'BDD100K_ROOT', 'images/10k/{}/{}.jpg labels/sem_seg/masks/{}/{}.png'),
+        (
+            'cityscapes_1024x2048',
+            'CITYSCAPES_ROOT',
+            'leftImg8bit/{}/{}_leftImg8bit.png gtFine/{}/{}_gtFine_labelTrainIds.png',
+        ),
+    ],
+)
+def test_recipes_read_their_data_and_train_a_step(name, variable, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the cache is
+    monkeypatch.setenv(variable, str(tmp_path))
+    for split, number in (('train', 0), ('train', 1), ('val', 2)):
+        image, label = (tmp_path / p.format(split, f'{number}') for p in files.split())
+        for path, picture in ((image, np.zeros((*SIZE, 3))), (label, np.full(SIZE, 5 * number))):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), picture.astype(np.uint8))
+    cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py')
+    init_default_scope('mmseg')
+    for step in cfg.train_dataloader.dataset.dataset.pipeline:
+        step.update({key: (64, 64) for key in ('size', 'crop_size') if key in step})
+        if 'scale' in step:
+            step.scale = SIZE[::-1]
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    assert len(dataset) == 2
+    assert len(dataset.centroids) == 2
+    assert (tmp_path / cfg.train_dataloader.dataset.cache).is_file()
+    model = MODELS.build(
+        ConfigDict(
+            type='EncoderDecoder',
+            data_preprocessor=dict(
+                type='SegDataPreProcessor', mean=cfg.mean, std=cfg.std, size_divisor=1
+            ),
+            backbone=dict(type='mmdla.DLA', arch='46_c', out_indices=(2, 3)),
+            decode_head=dict(
+                type='mmdla.IDAUpHead',
+                in_channels=[64, 64],
+                num_classes=19,
+                loss_decode=[
+                    dict(type='mmdla.OneHotBCELoss', loss_weight=0.5),
+                    dict(type='mmdla.RegionMutualInformationLoss', loss_weight=0.5),
+                ],
+            ),
+        )
+    )
+    batch = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), training=True)
+    losses = model.loss(batch['inputs'], batch['data_samples'])
+    (losses['decode.loss_bce'] + losses['decode.loss_rmi']).backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None]
+    validated = DATASETS.build(cfg.val_dataloader.dataset)
+    assert validated[0]['data_samples'].gt_sem_seg.data.unique().tolist() == [10]
+    assert METRICS.build(cfg.val_evaluator)
