@@ -1,4 +1,4 @@
-# BDD100K with AFA-DLA's recipe: scales, crops of half of the samples by class, rotation, jitter, flips
+# BDD100K with AFA-DLA's recipe: scales, half of the crops by class, rotation, jitter, flips
 dataset_type = 'BDD100KDataset'
 data_root = r"""{{$BDD100K_ROOT:data/bdd100k}}"""
 # of the data set, as AFA-DLA's recipe has them: RGB, 0-255

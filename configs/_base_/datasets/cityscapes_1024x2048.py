@@ -1,4 +1,4 @@
-# Cityscapes with AFA-DLA's recipe: scales, crops of half of the samples by class, rotation, jitter, flips
+# Cityscapes with AFA-DLA's recipe: scales, half of the crops by class, rotation, jitter, flips
 _base_ = 'cityscapes.py'
 crop_size = (1024, 2048)  # AFA-DLA's recipe
 train_pipeline = [
