@@ -208,13 +208,15 @@ def tile_centroids(labels: np.ndarray, num_classes: int, tile_size: tuple[int, i
     for top in range(0, labels.shape[0], height):
         for left in range(0, labels.shape[1], width):
             tile = labels[top : top + height, left : left + width]
-            y, x = np.nonzero((tile >= 0) & (tile < num_classes))
-            values = tile[y, x].astype(np.int64)
-            counts = np.bincount(values, minlength=num_classes)
-            present = np.flatnonzero(counts)
-            middle = [
-                start + np.bincount(values, along, num_classes)[present] / counts[present]
-                for start, along in ((left, x), (top, y))
-            ]
+            values = np.where((tile >= 0) & (tile < num_classes), tile, num_classes).astype(np.int64)
+            middle = []
+            for axis, start in ((1, left), (0, top)):
+                # how many pixels of each class are in each column, then row
+                places = np.arange(values.shape[axis])
+                keys = values + (num_classes + 1) * np.expand_dims(places, 1 - axis)
+                counts = np.bincount(keys.ravel(), minlength=len(places) * (num_classes + 1))
+                counts = counts.reshape(len(places), -1)[:, :num_classes]
+                present = np.flatnonzero(counts.any(0))
+                middle.append(start + (places @ counts)[present] / counts.sum(0)[present])
             found.append(np.stack([present, *np.rint(middle).astype(np.int64)], 1))
     return np.concatenate(found)

@@ -324,11 +324,27 @@ def test_data_of_a_config_are_read_and_trained_on(name, request):
     losses = model.loss(batch['inputs'], batch['data_samples'])
     sum(v for k, v in losses.items() if 'loss' in k).backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None]
+    model.eval()
     for split in ('val', 'test'):
-        info = DATASETS.build(cfg[f'{split}_dataloader'].dataset).get_data_info(0)
-        assert read_annotations(info['seg_map_path']).shape[1:] == SIZE
-        metric = METRICS.build(cfg[f'{split}_evaluator'])
-        assert metric.settings['max_dist'] == (0.011 if 'nyud' in name else 0.0075)
+        test_data = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
+        path = test_data.get_data_info(0)['seg_map_path']
+        assert read_annotations(path).shape[1:] == SIZE
+        evaluator = cfg[f'{split}_evaluator']
+        assert evaluator.get('max_dist', 0.0075) == (0.011 if 'nyud' in name else 0.0075)
+        for option in ('jobs', 'num_workers'):  # in this process
+            evaluator.pop(option, None)
+        metric = METRICS.build(dict(evaluator, thresholds=3))
+        with torch.no_grad():
+            (sample,) = model.test_step(pseudo_collate([test_data[0]]))
+        metric.process({}, [sample.to_dict()])
+        assert 0 <= metric.evaluate(1)['boundary/ODS'] <= 1
+
+
+def test_the_random_split_of_multicue_is_named_by_a_variable(multicue, monkeypatch):
+    monkeypatch.setenv('MULTICUE_SET', '3')
+    cfg = Config.fromfile(ROOT / 'configs/_base_/datasets/multicue_edges.py')
+    assert cfg.train_dataloader.dataset.ann_file == 'train_pair_edge_set_3.lst'
+    assert cfg.test_dataloader.dataset.ann_file == 'test_pair_edge_set_3.lst'
 
 
 def test_mixtures_have_their_ratios_and_are_seeded(hed, pascal):

@@ -11,7 +11,16 @@ train_pipeline = [
     dict(type='mmdla.LoadBoundaryAnnotations', label='grey', boundary_above=0.3, ignore_above=0.0),
     dict(type='mmdla.ReflectPad', size=crop_size),
     dict(type='RandomCrop', crop_size=crop_size),
-    dict(type='mmpretrain.ColorJitter', brightness=0.25, contrast=0.25, saturation=0.25, hue=0.25),
+    # torchvision's jitter: mmpretrain's own fails with mmcv 2.1 and NumPy 2
+    dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
+    dict(
+        type='mmpretrain.torchvision/ColorJitter',
+        brightness=0.25,
+        contrast=0.25,
+        saturation=0.25,
+        hue=0.25,
+    ),
+    dict(type='mmpretrain.PILToNumpy', to_bgr=True),
     dict(type='PackSegInputs'),  # flips and rotations are among the 28 800 images
 ]
 train_dataloader = dict(

@@ -1,5 +1,6 @@
 # HED's augmented BSDS500 and PASCAL-Context together; validated and tested on BSDS500
 _base_ = 'bsds500_hed.py'
+pascal_root = r"""{{$PASCAL_CONTEXT_BOUNDARIES_ROOT:data/PASCAL}}"""
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
@@ -14,7 +15,7 @@ train_dataloader = dict(
             ),
             dict(
                 type='mmdla.BoundaryPairsDataset',
-                data_root=r"""{{$PASCAL_CONTEXT_BOUNDARIES_ROOT:data/PASCAL}}""",
+                data_root=pascal_root,
                 ann_file='train_pair.lst',
                 pipeline={{_base_.train_pipeline}},
             ),

@@ -8,7 +8,16 @@ train_pipeline = [
     dict(type='mmdla.CentroidCrop', crop_size=crop_size),
     dict(type='mmdla.ReflectPad', size=crop_size),
     dict(type='mmdla.ReflectRotate', degree=10),
-    dict(type='mmpretrain.ColorJitter', brightness=0.25, contrast=0.25, saturation=0.25, hue=0.25),
+    # torchvision's jitter: mmpretrain's own fails with mmcv 2.1 and NumPy 2
+    dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
+    dict(
+        type='mmpretrain.torchvision/ColorJitter',
+        brightness=0.25,
+        contrast=0.25,
+        saturation=0.25,
+        hue=0.25,
+    ),
+    dict(type='mmpretrain.PILToNumpy', to_bgr=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]

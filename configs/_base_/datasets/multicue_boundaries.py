@@ -2,6 +2,7 @@
 # names one of the random splits that results are averaged over
 dataset_type = 'mmdla.BoundaryPairsDataset'
 data_root = r"""{{$MULTICUE_ROOT:data/multicue}}"""
+random_split = r"""{{$MULTICUE_SET:1}}"""
 # ImageNet's, RGB, 0-255
 mean = [123.675, 116.28, 103.53]
 std = [58.395, 57.12, 57.375]
@@ -31,7 +32,7 @@ train_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        ann_file='train_pair_boundary_set_{{$MULTICUE_SET:1}}.lst',
+        ann_file=f'train_pair_boundary_set_{random_split}.lst',
         pipeline=train_pipeline,
     ),
 )
@@ -44,7 +45,7 @@ test_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        ann_file='test_pair_boundary_set_{{$MULTICUE_SET:1}}.lst',
+        ann_file=f'test_pair_boundary_set_{random_split}.lst',
         pipeline=test_pipeline,
     ),
 )
