@@ -39,7 +39,7 @@ class ClassUniformDataset(Dataset):
         share (float): Probability to draw by class. Default: 0.5.
         tile_size (int | tuple[int, int]): Height and width of a tile in pixels. Default: 1024.
         cache (str, optional): File (.npz) to keep the centroids in. It is written anew if labels,
-            classes or tiles have changed. Default: None, they are computed in each run.
+            classes or tiles have changed. Default: None, then every process finds them in each run.
         lazy_init (bool): Read labels when ``full_init`` is called. Default: False.
 
     Raises:
@@ -88,47 +88,56 @@ class ClassUniformDataset(Dataset):
         if self.centroids is not None:
             return
         self.dataset.full_init()
+        name = type(self.dataset).__name__
+        if not self.metainfo.get('classes'):
+            raise ValueError(f'{name} names no classes: set metainfo.classes')
+        try:
+            steps = self._loading()
+        except Exception as error:
+            raise ValueError(f'{name}, {sample_name(self.dataset, 0)}: {error}') from error
         points = None
-        key = self._key() if self.cache else ''
+        key = self._key(steps) if self.cache else ''
         if self.cache and os.path.exists(self.cache):
             points = self._load(key)
         if points is None:
-            points = self._find()
+            points = self._find(steps)
             if self.cache:
                 self._save(points, key)
         found = [points[points[:, 0] == c, 1:] for c in np.unique(points[:, 0])]
         if not found:
             raise ValueError(
-                f'{type(self.dataset).__name__}: no pixel of its {len(self.dataset)} label maps is of '
-                f'one of the {len(self.metainfo["classes"])} classes'
+                f'{name}: no pixel of its {len(self.dataset)} label maps is of one of the '
+                f'{len(self.metainfo["classes"])} classes'
             )
         self.centroids = found
 
-    def _find(self) -> np.ndarray:
+    def _find(self, steps: list) -> np.ndarray:
         """Class, sample, x and y of all centroids, int64 in rows."""
         classes, name = len(self.metainfo['classes']), type(self.dataset).__name__
         found = [np.zeros((0, 4), np.int64)]
         numbers = range(len(self.dataset))
         shown = is_main_process() and len(numbers) > 200
         for number in track(numbers, f'Centroids of {name}', transient=True, disable=not shown):
+            results = self.dataset.get_data_info(number)
             try:
-                labels = self._labels(number)
+                for step in steps:
+                    results = step(results)
             except Exception as error:
                 raise ValueError(f'{sample_name(self.dataset, number)}: {error}') from error
-            points = tile_centroids(labels, classes, self.tile_size)
+            points = tile_centroids(results['gt_seg_map'], classes, self.tile_size)
             found.append(np.insert(points, 1, number, axis=1))
         return np.concatenate(found)
 
-    def _labels(self, number: int) -> np.ndarray:
-        """The label map of a sample, as the pipeline loads it."""
-        results = self.dataset.get_data_info(number)
-        for step in self.dataset.pipeline.transforms:
+    def _loading(self) -> list:
+        """The steps of the pipeline up to the one that loads the label map."""
+        results = self.dataset.get_data_info(0)
+        for count, step in enumerate(self.dataset.pipeline.transforms, 1):
             results = step(results)
             if 'gt_seg_map' in results:
-                return results['gt_seg_map']
-        raise ValueError('its pipeline loads no label map (gt_seg_map)')
+                return self.dataset.pipeline.transforms[:count]
+        raise ValueError('the pipeline loads no label map (gt_seg_map)')
 
-    def _key(self) -> str:
+    def _key(self, steps: list) -> str:
         """What the centroids depend on, hashed: the files, how their labels are read, the tiles."""
         files = []
         for number in range(len(self.dataset)):
@@ -137,8 +146,7 @@ class ClassUniformDataset(Dataset):
             state = os.stat(path) if path and os.path.exists(path) else None
             told = [str(info.get(name)) for name in ('label_map', 'reduce_zero_label')]
             files.append([path, *told, *([state.st_size, state.st_mtime_ns] if state else [])])
-        steps = [repr(step) for step in self.dataset.pipeline.transforms]
-        settings = [self.tile_size, self.metainfo['classes'], steps, files]
+        settings = [self.tile_size, self.metainfo['classes'], [repr(step) for step in steps], files]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
     def _load(self, key: str) -> np.ndarray | None:

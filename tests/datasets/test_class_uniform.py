@@ -166,10 +166,13 @@ def test_the_cache_is_used_and_follows_the_labels(streets, tmp_path, monkeypatch
     assert [p.name for p in cache.parent.iterdir()] == ['centroids.npz']
     reads: list[int] = []
     find = ClassUniformDataset._find
-    monkeypatch.setattr(ClassUniformDataset, '_find', lambda s: reads.append(1) or find(s))
+    monkeypatch.setattr(ClassUniformDataset, '_find', lambda *args: reads.append(1) or find(*args))
     again = ClassUniformDataset(**cfg).centroids
     assert not reads
     assert all(np.array_equal(a, b) for a, b in zip(first, again))
+    cropped = {**streets, 'pipeline': streets['pipeline'][:2]}
+    ClassUniformDataset(cropped, cache=str(cache), tile_size=32)
+    assert not reads, 'what comes after loading changes no centroid'
     ClassUniformDataset(dataset=streets, cache=str(cache), tile_size=16)
     assert len(reads) == 1
     label = np.zeros(SIZE, np.uint8)
@@ -207,8 +210,10 @@ def test_what_cannot_be_is_named(streets, tmp_path):
         cv2.imwrite(str(path), np.full(SIZE, 255, np.uint8))
     with pytest.raises(ValueError, match='no pixel of its 20 label maps is of one of the 3 classes'):
         ClassUniformDataset(streets)
+    with pytest.raises(ValueError, match='BaseSegDataset names no classes'):
+        ClassUniformDataset({**streets, 'metainfo': {}})
     streets['pipeline'] = streets['pipeline'][:1]
-    with pytest.raises(ValueError, match=r'sample 0 .*00\.png.*: its pipeline loads no label map'):
+    with pytest.raises(ValueError, match=r'sample 0 .*00\.png.*: the pipeline loads no label map'):
         ClassUniformDataset(streets)
 
 
