@@ -95,14 +95,7 @@ class ClassUniformDataset(Dataset):
             steps = self._loading()
         except Exception as error:
             raise ValueError(f'{name}, {sample_name(self.dataset, 0)}: {error}') from error
-        points = None
-        key = self._key(steps) if self.cache else ''
-        if self.cache and os.path.exists(self.cache):
-            points = self._load(key)
-        if points is None:
-            points = self._find(steps)
-            if self.cache:
-                self._save(points, key)
+        points = self._find(steps) if self.cache is None else self._cached(Path(self.cache), steps)
         found = [points[points[:, 0] == c, 1:] for c in np.unique(points[:, 0])]
         if not found:
             raise ValueError(
@@ -149,32 +142,34 @@ class ClassUniformDataset(Dataset):
         settings = [self.tile_size, self.metainfo['classes'], [repr(step) for step in steps], files]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
-    def _load(self, key: str) -> np.ndarray | None:
-        """The centroids of the cache, None if they are of other labels."""
-        try:
-            with np.load(self.cache, allow_pickle=False) as file:
-                kept, points = str(file['key']), file['centroids']
-        except Exception as error:
-            raise ValueError(
-                f'cache={self.cache!r} is there and no cache of centroids ({error}); name another file'
-            ) from error
-        if kept == key:
-            return points
-        print_log(f'{self.cache}: labels or settings have changed; centroids are found anew', 'current')
-        return None
-
-    def _save(self, points: np.ndarray, key: str) -> None:
-        """Write the cache beside its place first, so that it is there as a whole or not at all."""
-        folder = Path(self.cache).absolute().parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix='.part', delete=False) as file:
+    def _cached(self, path: Path, steps: list) -> np.ndarray:
+        """The centroids that the cache has, or else new ones, which are kept there."""
+        key = self._key(steps)
+        if path.exists():
             try:
-                np.savez_compressed(file, key=np.array(key), centroids=points)
-                file.close()
-                os.replace(file.name, self.cache)
+                with np.load(path, allow_pickle=False) as file:
+                    kept, points = str(file['key']), file['centroids']
+            except Exception as error:
+                raise ValueError(
+                    f'cache={str(path)!r} is there and no cache of centroids ({error}); name another '
+                    'file'
+                ) from error
+            if kept == key:
+                return points
+            print_log(f'{path}: labels or settings have changed; centroids are found anew', 'current')
+        points = self._find(steps)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # written beside its place first, so that it is there as a whole or not at all
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix='.part', delete=False) as part:
+            try:
+                np.savez_compressed(part, key=np.array(key), centroids=points)
+                part.close()
+                os.chmod(part.name, 0o644)
+                os.replace(part.name, path)
             except BaseException:
-                os.unlink(file.name)
+                os.unlink(part.name)
                 raise
+        return points
 
     def get_data_info(self, idx: int) -> dict:
         """What the data set says of a sample."""
@@ -185,6 +180,7 @@ class ClassUniformDataset(Dataset):
 
     def __getitem__(self, idx: int) -> Any:
         self.full_init()
+        assert self.centroids is not None
         if np.random.rand() >= self.share:  # noqa: NPY002  what transforms draw from
             return self.dataset[idx]
         points = self.centroids[np.random.randint(len(self.centroids))]  # noqa: NPY002

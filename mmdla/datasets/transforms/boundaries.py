@@ -156,7 +156,7 @@ class SegMapToBoundaries(BaseTransform):
     It comes after ``LoadAnnotations``, so that any data set of mmseg trains a boundary detector; see
     :func:`mmdla.utils.mask_boundaries.mask_boundaries`. What moves thin lines comes after it
     (:class:`ThinReflectRotate`, :class:`ThinResize`). mmseg's ``GenerateEdge`` adds an edge map beside
-    the label, whose lines are one to two pixels wider than it is told.
+    the label, whose lines are a pixel wider than its ``edge_width``.
 
     Args:
         width (int): Width of the boundaries in pixels. Default: 2.
@@ -189,14 +189,16 @@ class SegMapToBoundaries(BaseTransform):
         ignored = labels == self.ignore_index
         boundaries = mask_boundaries(labels, self.width, ignored)
         if self.instance_suffix is not None:
-            boundaries |= mask_boundaries(self._instances(results, labels.shape), self.width, ignored)
+            instances = self._instances(results, labels.shape, *self.instance_suffix)
+            boundaries |= mask_boundaries(instances, self.width, ignored)
         label = boundaries.astype(np.uint8)
         label[ignored] = IGNORED
         results['gt_seg_map'] = label
         return results
 
-    def _instances(self, results: dict, size: tuple[int, int]) -> np.ndarray:
-        path, (old, new) = str(results['seg_map_path']), self.instance_suffix
+    @staticmethod
+    def _instances(results: dict, size: tuple[int, int], old: str, new: str) -> np.ndarray:
+        path = str(results['seg_map_path'])
         if not path.endswith(old):
             raise ValueError(f'{path} does not end in {old!r}, the first of instance_suffix')
         path = path[: -len(old)] + new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,7 +168,7 @@ def count_classes(
     labels: np.ndarray,
     ignore_index: int,
     name: str,
-    settings: Mapping[str, object],
+    settings: Mapping[str, Any],
 ) -> dict[int, np.ndarray]:
     """Count what an image's boundaries get right, class by class: what the processes of a pool do.
 
@@ -192,7 +193,7 @@ def count_classes(
             f'{labels.shape}: load annotations after resizing'
         )
     ignored = labels == ignore_index
-    classes = range(len(prediction))
+    classes: Sequence[int] = range(len(prediction))
     if prediction.ndim == 2:
         classes = np.union1d(prediction, labels[~ignored]).tolist()
     lowest = 1 / (settings['thresholds'] + 1)
