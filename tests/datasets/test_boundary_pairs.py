@@ -331,7 +331,8 @@ def test_data_of_a_config_are_read_and_trained_on(name, request):
         assert read_annotations(path).shape[1:] == SIZE
         evaluator = cfg[f'{split}_evaluator']
         assert evaluator.get('max_dist', 0.0075) == (0.011 if 'nyud' in name else 0.0075)
-        for option in ('jobs', 'num_workers'):  # in this process
+        assert METRICS.build(evaluator), 'as it is'
+        for option in ('jobs', 'num_workers'):  # and in this process
             evaluator.pop(option, None)
         metric = METRICS.build(dict(evaluator, thresholds=3))
         with torch.no_grad():

@@ -327,9 +327,7 @@ def test_likely_mistakes_are_told_once(kind, tmp_path, run_tool, monkeypatch):
     maps, truths = tmp_path / 'maps', tmp_path / 'truths'
     maps.mkdir(), truths.mkdir()
     metric, logged = BoundaryMetric(thresholds=99), []
-    monkeypatch.setattr(
-        'mmdla.evaluation.boundary.metric.print_log', lambda text, *_: logged.append(text)
-    )
+    monkeypatch.setattr('mmdla.evaluation.boundary.metric.print_log', lambda text, *_: logged.append(text))
     for k, name in enumerate('ab'):
         cv2.imwrite(str(maps / f'{name}.png'), change(sharp(k)))
         cv2.imwrite(str(truths / f'{name}.png'), scene(k)[1][0].astype(np.uint8))
