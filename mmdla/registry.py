@@ -26,25 +26,38 @@ EXTENSIONS = {
     'mmseg': {
         'MODELS': {
             'mmdla.models.decode_heads': ['IDAUpHead', 'LinearHead', 'BoundaryHead'],
-            'mmdla.models.losses': ['BoundaryCrossEntropyLoss', 'BalancedBoundaryLoss'],
+            'mmdla.models.losses': [
+                'BoundaryCrossEntropyLoss',
+                'BalancedBoundaryLoss',
+                'OneHotBCELoss',
+                'RegionMutualInformationLoss',
+            ],
             'mmdla.models.segmentors': ['LogProbTTAModel', 'BoundaryTTAModel'],
         },
         'DATASETS': {
-            'mmdla.datasets.boundaries': ['BSDS500Dataset', 'PASCALBoundariesDataset'],
+            'mmdla.datasets.boundaries': [
+                'BSDS500Dataset',
+                'PASCALBoundariesDataset',
+                'BoundaryPairsDataset',
+            ],
             'mmdla.datasets.camvid': ['CamVidDataset'],
+            'mmdla.datasets.class_uniform': ['ClassUniformDataset'],
             'mmdla.datasets.demo_streets': ['DemoStreetsDataset'],
         },
         'TRANSFORMS': {
             'mmdla.datasets.transforms.boundaries': [
                 'LoadBoundaryAnnotations',
+                'SegMapToBoundaries',
                 'ThinReflectRotate',
                 'ThinResize',
                 'QuarterTurn',
             ],
+            'mmdla.datasets.transforms.centroid_crop': ['CentroidCrop'],
             'mmdla.datasets.transforms.reflect': ['ReflectRotate', 'ReflectPad'],
         },
         'METRICS': {
             'mmdla.evaluation.boundary.metric': ['BoundaryMetric'],
+            'mmdla.evaluation.boundary.semantic': ['SemanticBoundaryMetric'],
             'mmdla.evaluation.label_maps': ['LabelMapIoUMetric'],
         },
         'VISUALIZERS': {'mmdla.visualization.strip': ['SegStripVisualizer']},

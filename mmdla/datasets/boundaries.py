@@ -1,4 +1,4 @@
-"""BSDS500 and PASCAL Boundaries, for boundary detection."""
+"""BSDS500, PASCAL Boundaries, and data sets of boundaries that come as lists of pairs."""
 
 from __future__ import annotations
 
@@ -182,3 +182,66 @@ class PASCALBoundariesDataset(BoundaryDataset):
                 stacklevel=2,
             )
         return [(str(root / image), str(root / label)) for image, label in zip(images, labels)]
+
+
+@DATASETS.register_module()
+@MMSEG_DATASETS.register_module()
+class BoundaryPairsDataset(BoundaryDataset):
+    """Images and annotations that a list names in pairs, as data of boundary detectors are distributed.
+
+    A line of the list is ``IMAGE ANNOTATION``, both below ``data_root``, or ``IMAGE`` alone:
+
+    .. code-block:: text
+
+        train/aug_data/0.0_1_0/100075.jpg train/aug_gt/0.0_1_0/100075.png
+
+    So are HED's augmented BSDS500 and PASCAL-Context (``train_pair.lst``), NYUDv2 (``image-train.lst``,
+    ``hha-train.lst``), and what ``tools/dataset_converters/boundary_pairs.py`` writes. Without a list
+    images and annotations of the same stem are in folders, as BIPED's are. Several data sets, with
+    ratios, are mmengine's ``ConcatDataset`` of ``RepeatDataset``.
+
+    Args:
+        data_root (str, optional): What the paths in the list begin at.
+        ann_file (str): The list, below ``data_root``; ``''`` for folders. Default: ``''``.
+        data_prefix (Mapping[str, str]): Folders below ``data_root``. Beside a list, ``img_path`` is
+            what its images are below, and ``seg_map_path`` holds the annotation ``STEM.mat``,
+            ``STEM.png`` or ``STEM/*.png`` of an image that is alone on its line, as test images often
+            are. Default: none; then images are below ``data_root``, and those alone have no annotation.
+        **kwargs: Of :class:`BoundaryDataset`.
+
+    Raises:
+        DataFolderError: If the list or an image is missing, or a line is not as said here.
+        ValueError: If neither ``ann_file`` nor ``data_prefix`` says which images.
+
+    Source: Xie and Tu, "Holistically-Nested Edge Detection", ICCV 2015, released data.
+    """
+
+    def __init__(self, data_root: str | None = None, ann_file: str = '', data_prefix=None, **kwargs):
+        if not (ann_file or data_prefix):
+            raise ValueError(f'{type(self).__name__} needs ann_file, as train_pair.lst, or data_prefix')
+        prefix = {'img_path': '', **(data_prefix or {})}
+        super().__init__(data_root=data_root, ann_file=ann_file, data_prefix=prefix, **kwargs)
+
+    def find_pairs(self) -> list[tuple[str, str | None]]:
+        """Images and annotations in order of the list, or of name."""
+        if not self.ann_file:
+            return super().find_pairs()
+        images, folder = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
+        pairs: list[tuple[str, str | None]] = []
+        for line in read_list(self.ann_file, self.help(), self.backend_args):
+            image, *labels = line.split()
+            if len(labels) > 1:
+                raise DataFolderError(
+                    f'{self.ann_file}: the line {line!r} must be IMAGE ANNOTATION, or IMAGE alone, '
+                    f'neither with a space. {self.help()}'
+                )
+            label = os.path.join(self.data_root or '', labels[0]) if labels else None
+            if label is None and folder is not None:
+                label = self._find_annotation(os.path.join(folder, Path(image).stem))
+            pairs.append((os.path.join(images, image), label))
+        return pairs
+
+    def _find_annotation(self, stem: str) -> str:
+        """What is there of the suffixes that annotations have; the first of them if nothing is."""
+        names = [stem + suffix for suffix in self.seg_map_suffix]
+        return next((name for name in names if not self._missing([name])), names[0])

@@ -63,6 +63,15 @@ KNOWN = {
         'PASCAL_BOUNDARIES_ROOT',
         '{train,val}_images.txt, {train,val}_labels.txt and the files that they list',
     ),
+    'BoundaryPairsDataset': (
+        'HED_BSDS_ROOT, PASCAL_CONTEXT_BOUNDARIES_ROOT, NYUDV2_BOUNDARIES_ROOT, BIPED_ROOT or '
+        'MULTICUE_ROOT, by the config,',
+        'the list ann_file and the files that it names',
+    ),
+    'BDD100KDataset': (
+        'BDD100K_ROOT',
+        'images/10k/{train,val}/*.jpg and labels/sem_seg/masks/{train,val}/*.png',
+    ),
 }
 
 

@@ -41,6 +41,33 @@ def read_annotations(path: str | os.PathLike) -> np.ndarray:
         FileNotFoundError: If there is no such file or folder.
         BoundaryFileError: If it cannot be read as annotations.
     """
+    return _read_stack(path) != 0
+
+
+def read_grey_annotations(path: str | os.PathLike) -> np.ndarray:
+    """Read annotations whose grey is the share of annotators who marked a pixel, as HED's are.
+
+    Args:
+        path (str | PathLike): As for :func:`read_annotations`.
+
+    Returns:
+        np.ndarray: float32 of shape (annotators, H, W), from 0 to 1: grey levels over the largest value
+        of their type (255 or 65535), 1 where one is marked in a ``.mat`` or an image of 1 bit.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        BoundaryFileError: If it is something else.
+    """
+    values = _read_stack(path)
+    if values.dtype == bool:
+        return values.astype(np.float32)
+    if values.dtype not in (np.uint8, np.uint16):
+        raise BoundaryFileError(f'{path}: grey labels must be of 8 or 16 bit, but are {values.dtype}')
+    return values / np.float32(np.iinfo(values.dtype).max)
+
+
+def _read_stack(path: str | os.PathLike) -> np.ndarray:
+    """What each annotator marked, as the file has it, (annotators, H, W)."""
     path = Path(path)
     if path.is_dir():
         files = sorted(
@@ -108,7 +135,7 @@ def _read_labels(path: Path) -> np.ndarray:
             labels = np.asarray(image)
     except Exception as error:  # Pillow raises almost anything for a corrupt file
         raise BoundaryFileError(f'{path}: Pillow cannot read it as labels: {error}') from error
-    return _grey(labels, path) != 0
+    return _grey(labels, path)
 
 
 def _grey(values: np.ndarray, path: Path) -> np.ndarray:

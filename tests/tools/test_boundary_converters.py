@@ -1,4 +1,4 @@
-"""bsds500.py and pascal_boundaries.py: what they write, and what they refuse."""
+"""bsds500.py, pascal_boundaries.py and boundary_pairs.py: what they write, and what they refuse."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ pytest.importorskip('mmseg')
 pytest.importorskip('scipy')
 from scipy.io import savemat
 
-from mmdla.datasets import BSDS500Dataset, PASCALBoundariesDataset
+from mmdla.datasets import BoundaryPairsDataset, BSDS500Dataset, PASCALBoundariesDataset
 from mmdla.io.boundary_files import read_annotations
 
 BSDS = 'dataset_converters/bsds500.py'
 PASCAL = 'dataset_converters/pascal_boundaries.py'
+PAIRS = 'dataset_converters/boundary_pairs.py'
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 SIZE = (20, 30)
 
@@ -276,3 +277,123 @@ def test_run_length_text():
         mask = rng.random((300, 200)) < share
         code = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
         assert np.array_equal(tool['decode_rle'](code['counts'].decode(), code['size']), mask)
+
+
+# -- lists of pairs ---------------------------------------------------------------------------------
+
+
+def write_marks(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), marks(seed)[0].astype(np.uint8) * 255)
+
+
+@pytest.fixture
+def multicue(tmp_path):
+    """Multicue with ten scenes, three annotators of boundaries and two of edges."""
+    root = tmp_path / 'multicue'
+    for seed in range(10):
+        write_image(root / f'images/scene_{seed}.png')
+        for kind, annotators in (('boundaries', 3), ('edges', 2)):
+            for k in range(1, annotators + 1):
+                path = root / f'ground-truth/images/{kind}/scene_{seed}.{k}.png'
+                write_marks(path, 10 * seed + k)
+    return root
+
+
+def test_multicue_is_divided_three_times(multicue, run_tool, tmp_path):
+    root = tmp_path / 'out'
+    status, text = run_tool(PAIRS, multicue, root, '--layout', 'multicue')
+    assert status == 0, text
+    assert 'boundary: 10 images, 3 times divided into 8 and 2' in text
+    assert len(list((root / 'images').iterdir())) == 10
+    splits = []
+    for k in (1, 2, 3):
+        names: dict[str, list[str]] = {}
+        for task, annotators in (('boundary', 3), ('edge', 2)):
+            for split, count in (('train', 8), ('test', 2)):
+                dataset = BoundaryPairsDataset(
+                    str(root), f'{split}_pair_{task}_set_{k}.lst', pipeline=[]
+                )
+                assert len(dataset) == count
+                infos = [dataset.get_data_info(i) for i in range(count)]
+                stems = [Path(info['img_path']).stem for info in infos]
+                assert names.setdefault(split, stems) == stems, 'the same for both tasks'
+                seed = int(stems[0][-1])
+                wanted = np.concatenate([marks(10 * seed + i) for i in range(1, annotators + 1)])
+                assert np.array_equal(read_annotations(infos[0]['seg_map_path']), wanted)
+        assert sorted(names['train'] + names['test']) == [f'scene_{i}' for i in range(10)]
+        splits.append(tuple(names['test']))
+    assert len(set(splits)) == 3
+    assert run_tool(PAIRS, multicue, tmp_path / 'again', '--layout', 'multicue')[0] == 0
+    assert run_tool(PAIRS, multicue, tmp_path / 'other', '--layout', 'multicue', '--seed', 1)[0] == 0
+    for path in root.glob('*.lst'):
+        assert (tmp_path / 'again' / path.name).read_text() == path.read_text()
+    name = 'test_pair_edge_set_1.lst'
+    assert (tmp_path / 'other' / name).read_text() != (root / name).read_text()
+
+
+def test_biped_and_files_as_they_are_told(run_tool, tmp_path):
+    source = tmp_path / 'BIPED'
+    for seed, (part, name) in enumerate(
+        (('train/rgbr/real', 'RGB_1'), ('train/rgbr/real', 'RGB_11'), ('test/rgbr', 'RGB_1'))
+    ):
+        write_image(source / f'edges/imgs/{part}/{name}.jpg')
+        write_marks(source / f'edges/edge_maps/{part}/{name}.png', seed)
+    told = [
+        '--pairs',
+        'train',
+        'imgs/train/rgbr/real/{name}.jpg',
+        'edge_maps/train/rgbr/real/{name}.png',
+    ]
+    told += ['--pairs', 'test', 'test/rgbr/{name}.jpg', 'test/rgbr/{name}.png']
+    for root, args in (('out', ['--layout', 'biped']), ('told', told)):
+        status, text = run_tool(PAIRS, source, tmp_path / root, *args)
+        assert status == 0, text
+        assert 'train: 2 images' in text
+        seeds = dict(train=[0, 1], test=[2])
+        for split, wanted in seeds.items():
+            dataset = BoundaryPairsDataset(str(tmp_path / root), f'{split}_pair.lst', pipeline=[])
+            assert len(dataset) == len(wanted)
+            for i, seed in enumerate(wanted):
+                info = dataset.get_data_info(i)
+                assert np.array_equal(read_annotations(info['seg_map_path']), marks(seed))
+                assert cv2.imread(info['img_path']).shape[:2] == SIZE
+
+
+def test_pairs_that_cannot_be(multicue, run_tool, tmp_path):
+    root = tmp_path / 'out'
+
+    def refused(message: str, *args) -> None:
+        status, text = run_tool(PAIRS, multicue, root, *args)
+        assert status != 0
+        assert message in text
+        assert not list(tmp_path.glob('out*'))
+
+    layout = ('--layout', 'multicue')
+    refused('one of --layout and --pairs must say')
+    refused('has no image imgs/train/rgbr/real/{name}.*: is it the right folder?', '--layout', 'biped')
+    refused("'img/*.png' must have {name} once", '--pairs', 'train', 'img/*.png', 'gt/{name}.png')
+    refused('--train-share 1.0 must be between', *layout, '--train-share', 1)
+    refused('--random-splits -1 must be', *layout, '--random-splits', -1)
+    refused("'../a' must be a word", '--pairs', '../a', '{name}.png', '{name}.png')
+    write_image(multicue / 'more/images/scene_1.png')
+    refused('are of one name: let the pattern begin above', *layout)
+    (multicue / 'more/images/scene_1.png').rename(multicue / 'images/my scene.png')
+    refused('my scene.png: names must have no space', *layout)
+    (multicue / 'images/my scene.png').rename(multicue / 'images/scene_x.png')
+    refused('scene_x.png has no annotation ground-truth/images/boundaries/{name}.*.png', *layout)
+    (multicue / 'images/scene_x.png').unlink()
+    cv2.imwrite(str(multicue / 'images/scene_3.png'), np.zeros((9, 9, 3), np.uint8))
+    refused('scene_3.1.png is of size (20, 30), its image', *layout)
+    root.mkdir()
+    (root / 'thesis.txt').write_text('precious')
+    status, text = run_tool(PAIRS, multicue, root, *layout)
+    assert status != 0
+    assert 'is there already' in text
+    assert [p.name for p in root.iterdir()] == ['thesis.txt']
+
+
+def test_the_layouts_are_in_the_help(run_tool):
+    status, text = run_tool(PAIRS, '--help')
+    assert status == 0
+    assert 'multicue: edge: images/{name}.* and ground-truth/images/edges/{name}.*.png, divided' in text

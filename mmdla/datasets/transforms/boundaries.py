@@ -14,12 +14,14 @@ from mmcv.transforms import BaseTransform
 from mmseg.datasets.transforms import Resize
 from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
 
-from ...io.boundary_files import read_annotations
+from ...io.boundary_files import read_annotations, read_grey_annotations
+from ...io.images import read_image
 from ...registry import TRANSFORMS
+from ...utils.mask_boundaries import mask_boundaries
 from .reflect import ReflectRotate
 
 IGNORED = 255
-LABELS = ('union', 'consensus', 'soft')
+LABELS = ('union', 'consensus', 'soft', 'grey', 'random')
 
 
 @TRANSFORMS.register_module()
@@ -33,38 +35,71 @@ class LoadBoundaryAnnotations(BaseTransform):
         y_\text{union} = [n \ge 1], \quad y_\text{consensus} = [n \ge m], \quad
         y_\text{soft} = \operatorname{round}(100\, n / A)
 
+    With :math:`g` the grey level of a label from 0 to 1, or :math:`n / A`, and thresholds :math:`t`:
+
+    .. math::
+        y_\text{grey} = 1 \text{ if } g > t_1, \quad
+        255 \text{ (ignored) if } t_1 \ge g > t_0, \quad 0 \text{ else}
+
+    ``'random'`` is what one annotator marked, drawn anew each time.
+
     Args:
-        label (str): ``'union'``, as in the released code, ``'consensus'`` or ``'soft'``. Default:
-            ``'union'``.
+        label (str): ``'union'``, as in the released code, ``'consensus'``, ``'soft'``, ``'grey'`` or
+            ``'random'``. Default: ``'union'``.
         min_annotators (int): The number :math:`m`, for ``'consensus'``, and for ``'soft'`` with
             ``ignore_fewer``. Default: 3.
         ignore_fewer (bool): Whether pixels that some annotators marked, but fewer than
-            ``min_annotators``, are 255; not for ``'union'``. Default: False.
+            ``min_annotators``, are 255; for ``'consensus'`` and ``'soft'``. Default: False.
+        boundary_above (float): The threshold :math:`t_1` of ``'grey'``. Default: 0.3, as in AFA-DLA.
+        ignore_above (float): The threshold :math:`t_0` of ``'grey'``; equal to ``boundary_above`` to
+            ignore nothing. Default: 0.
+        deviation (bool): Whether ``'soft'`` sets ``gt_edge_map``, too, which ``PackSegInputs`` packs:
+            the annotators' standard deviation in percent, :math:`100 \sqrt{p (1 - p)}` of their mean
+            :math:`p = n / A`. Default: False.
 
     Raises:
         ValueError: If an argument is impossible, or if an image has no annotation, one of another size,
             or fewer annotators than ``min_annotators``.
 
-    Source: released ``boundary.py`` (``label > 0``).
+    Source: released ``boundary.py`` (``label > 0``); for ``'grey'``, Xie and Tu, "Holistically-Nested
+    Edge Detection", ICCV 2015, and the released code of AFA-DLA.
     """
 
-    def __init__(self, label: str = 'union', min_annotators: int = 3, ignore_fewer: bool = False):
+    def __init__(
+        self,
+        label: str = 'union',
+        min_annotators: int = 3,
+        ignore_fewer: bool = False,
+        boundary_above: float = 0.3,
+        ignore_above: float = 0.0,
+        deviation: bool = False,
+    ):
         if label not in LABELS:
             raise ValueError(f'label={label!r} must be one of {", ".join(LABELS)}')
         if not isinstance(min_annotators, int) or min_annotators < 1:
             raise ValueError(f'min_annotators={min_annotators!r} must be 1 or more')
-        if ignore_fewer and label == 'union':
+        if ignore_fewer and label not in ('consensus', 'soft'):
             raise ValueError("ignore_fewer=True needs label='consensus' or 'soft'")
+        if not 0 <= ignore_above <= boundary_above < 1:
+            raise ValueError(
+                f'ignore_above={ignore_above!r} and boundary_above={boundary_above!r} must be from 0 '
+                'to 1 and in this order'
+            )
+        if deviation and label != 'soft':
+            raise ValueError("deviation=True needs label='soft', the mean that it belongs to")
         self.label = label
         self.min_annotators = min_annotators
         self.ignore_fewer = ignore_fewer
+        self.boundary_above = boundary_above
+        self.ignore_above = ignore_above
+        self.deviation = deviation
 
     def transform(self, results: dict) -> dict:
         """Set ``gt_seg_map``, uint8 of shape (H, W), and name it in ``seg_fields``."""
         path = results.get('seg_map_path')
         if path is None:
             raise ValueError(f'{results.get("img_path")} has no annotation (no seg_map_path) to load')
-        marked = read_annotations(path)
+        marked = read_grey_annotations(path) if self.label == 'grey' else read_annotations(path)
         image = results.get('img')
         if image is not None and image.shape[:2] != marked.shape[1:]:
             raise ValueError(
@@ -74,10 +109,21 @@ class LoadBoundaryAnnotations(BaseTransform):
             )
         results['gt_seg_map'] = self._label(marked, path)
         results['seg_fields'].append('gt_seg_map')
+        if self.deviation:
+            mean = marked.mean(0)
+            results['gt_edge_map'] = np.rint(100 * np.sqrt(mean * (1 - mean))).astype(np.uint8)
+            results['seg_fields'].append('gt_edge_map')
         return results
 
     def _label(self, marked: np.ndarray, path: str) -> np.ndarray:
         annotators = len(marked)
+        if self.label == 'random':
+            return marked[np.random.randint(annotators)].astype(np.uint8)  # noqa: NPY002  as mmseg's
+        if self.label == 'grey':
+            grey = marked.mean(0)
+            label = (grey > self.boundary_above).astype(np.uint8)
+            label[(grey > self.ignore_above) & (grey <= self.boundary_above)] = IGNORED
+            return label
         count = marked.sum(0)
         if self.label == 'union':
             return (count > 0).astype(np.uint8)
@@ -97,7 +143,77 @@ class LoadBoundaryAnnotations(BaseTransform):
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(label={self.label!r}, min_annotators={self.min_annotators}, '
-            f'ignore_fewer={self.ignore_fewer})'
+            f'ignore_fewer={self.ignore_fewer}, boundary_above={self.boundary_above}, '
+            f'ignore_above={self.ignore_above}, deviation={self.deviation})'
+        )
+
+
+@TRANSFORMS.register_module()
+@MMSEG_TRANSFORMS.register_module()
+class SegMapToBoundaries(BaseTransform):
+    """Make the boundaries of a segmentation the label: 1 on them, 0 off them, 255 where it was.
+
+    It comes after ``LoadAnnotations``, so that any data set of mmseg trains a boundary detector; see
+    :func:`mmdla.utils.mask_boundaries.mask_boundaries`. What moves thin lines comes after it
+    (:class:`ThinReflectRotate`, :class:`ThinResize`). mmseg's ``GenerateEdge`` adds an edge map beside
+    the label, whose lines are a pixel wider than its ``edge_width``.
+
+    Args:
+        width (int): Width of the boundaries in pixels. Default: 2.
+        instance_suffix (tuple[str, str], optional): The end of the path of the label map, and that of
+            a map of instance numbers in its place, as ``('_labelTrainIds.png', '_instanceIds.png')``
+            for Cityscapes: boundaries between instances count, too. Default: None.
+        ignore_index (int): The label that is ignored. Default: 255.
+
+    Raises:
+        ValueError: If the width is no number of pixels; in a sample, if there is no label map, or the
+            map of instances has another size or name.
+    """
+
+    def __init__(
+        self,
+        width: int = 2,
+        instance_suffix: tuple[str, str] | None = None,
+        ignore_index: int = IGNORED,
+    ):
+        mask_boundaries(np.zeros((1, 1)), width)
+        self.width = width
+        self.instance_suffix = instance_suffix
+        self.ignore_index = ignore_index
+
+    def transform(self, results: dict) -> dict:
+        """Replace ``gt_seg_map`` by its boundaries, uint8 of shape (H, W)."""
+        labels = results.get('gt_seg_map')
+        if labels is None:
+            raise ValueError(f'{results.get("img_path")} has no label map yet: load annotations before')
+        ignored = labels == self.ignore_index
+        boundaries = mask_boundaries(labels, self.width, ignored)
+        if self.instance_suffix is not None:
+            instances = self._instances(results, labels.shape, *self.instance_suffix)
+            boundaries |= mask_boundaries(instances, self.width, ignored)
+        label = boundaries.astype(np.uint8)
+        label[ignored] = IGNORED
+        results['gt_seg_map'] = label
+        return results
+
+    @staticmethod
+    def _instances(results: dict, size: tuple[int, int], old: str, new: str) -> np.ndarray:
+        path = str(results['seg_map_path'])
+        if not path.endswith(old):
+            raise ValueError(f'{path} does not end in {old!r}, the first of instance_suffix')
+        path = path[: -len(old)] + new
+        instances = read_image(path, cv2.IMREAD_UNCHANGED)
+        if instances.shape != size:
+            raise ValueError(
+                f'{path} is of shape {instances.shape}, the label map of {size}: must be the same, and '
+                'SegMapToBoundaries come before the image is resized'
+            )
+        return instances
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(width={self.width}, instance_suffix={self.instance_suffix}, '
+            f'ignore_index={self.ignore_index})'
         )
 
 

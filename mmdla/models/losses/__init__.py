@@ -1,5 +1,11 @@
 """Losses (mmseg)."""
 
 from .boundary_loss import BalancedBoundaryLoss, BoundaryCrossEntropyLoss
+from .region_loss import OneHotBCELoss, RegionMutualInformationLoss
 
-__all__ = ['BalancedBoundaryLoss', 'BoundaryCrossEntropyLoss']
+__all__ = [
+    'BalancedBoundaryLoss',
+    'BoundaryCrossEntropyLoss',
+    'OneHotBCELoss',
+    'RegionMutualInformationLoss',
+]

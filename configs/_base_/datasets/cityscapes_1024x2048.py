@@ -1,0 +1,38 @@
+# Cityscapes with AFA-DLA's recipe: scales, half of the crops by class, rotation, jitter, flips
+_base_ = 'cityscapes.py'
+crop_size = (1024, 2048)  # AFA-DLA's recipe
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomResize', scale=(2048, 1024), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='mmdla.CentroidCrop', crop_size=crop_size),
+    dict(type='mmdla.ReflectPad', size=crop_size),
+    dict(type='mmdla.ReflectRotate', degree=10),
+    # torchvision's jitter: mmpretrain's own fails with mmcv 2.1 and NumPy 2
+    dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
+    dict(
+        type='mmpretrain.torchvision/ColorJitter',
+        brightness=0.25,
+        contrast=0.25,
+        saturation=0.25,
+        hue=0.25,
+    ),
+    dict(type='mmpretrain.PILToNumpy', to_bgr=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(
+    batch_size=1,  # x 8 GPUs = the recipe's 8
+    dataset=dict(
+        _delete_=True,
+        type='mmdla.ClassUniformDataset',
+        share=0.5,  # AFA-DLA's recipe
+        cache='work_dirs/centroids_cityscapes.npz',
+        dataset=dict(
+            type='CityscapesDataset',
+            data_root={{_base_.data_root}},
+            data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+            pipeline=train_pipeline,
+        ),
+    ),
+)

@@ -1,0 +1,210 @@
+"""Boundaries of segmentations as a metric of mmseg: of each class, or of all together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from mmseg.registry import METRICS as MMSEG_METRICS
+from rich.console import Console
+from rich.table import Table
+
+from ...registry import METRICS
+from ...utils.mask_boundaries import mask_boundaries
+from ...utils.predictions import boundary_probability
+from .scores import BoundaryScores, count_boundaries, counting_pool
+
+SOURCES = ('maps', 'masks', 'detector')
+WAITING = 4  # images a process that may wait to be counted
+
+
+@METRICS.register_module()
+@MMSEG_METRICS.register_module()
+class SemanticBoundaryMetric(BaseMetric):
+    """ODS, OIS and AP of boundaries against those of the label map, by class, from 0 to 1.
+
+    A class's boundary in an image is that of all its pixels, one pixel wide; pixels that are ignored
+    have no boundary and none is counted as predicted there. Maps are matched with it as by
+    :class:`BoundaryMetric`. ``mODS``, ``mOIS`` and ``mAP`` are means over the classes that occur, whose
+    own scores are printed.
+
+    Every data sample has ``gt_sem_seg`` of the image's own size: load annotations after resizing.
+
+    Args:
+        source (str): What is scored. ``'maps'``: the sigmoid of ``seg_logits``, a channel a class, as
+            networks for semantic boundaries have them. ``'masks'``: the boundaries of ``pred_sem_seg``,
+            of any segmentor; there is one threshold then, and AP says nothing. ``'detector'``: the map
+            of a boundary detector, against the boundaries between any two classes. Default:
+            ``'masks'``.
+        max_dist (float): How far a match may be, as a share of the diagonal: 0.02 for SBD, 0.0035 is
+            usual for Cityscapes. Default: 0.02.
+        thresholds (int): n for k / (n + 1); not for ``'masks'``. Default: 99.
+        thin (bool): Thin the binary maps. Default: True.
+        nms (bool): Suppress non-maxima before. Default: False.
+        num_workers (int): Processes that count, beside this one; 0 to count in this one. Default: 0.
+        ignore_index (int): The label that is ignored. Default: 255.
+        **kwargs: Of :class:`mmengine.evaluator.BaseMetric`. The default prefix is ``'boundary'``.
+
+    Raises:
+        ValueError: For an argument or a data sample that is not as said here.
+
+    Source: Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011, for SBD; Yu et al.,
+    "CASENet: Deep Category-Aware Semantic Edge Detection", CVPR 2017, for Cityscapes.
+    """
+
+    default_prefix = 'boundary'
+
+    def __init__(
+        self,
+        source: str = 'masks',
+        max_dist: float = 0.02,
+        thresholds: int = 99,
+        thin: bool = True,
+        nms: bool = False,
+        num_workers: int = 0,
+        ignore_index: int = 255,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if source not in SOURCES:
+            raise ValueError(f'source={source!r} must be one of {", ".join(SOURCES)}')
+        if not 0 < max_dist < 1:
+            raise ValueError(f'max_dist={max_dist!r} must be a share of the diagonal, from 0 to 1')
+        if num_workers < 0:
+            raise ValueError(f'num_workers={num_workers!r} must be a number of processes, 0 or more')
+        self.source = source
+        self.settings = dict(
+            thresholds=1 if source == 'masks' else thresholds, max_dist=max_dist, thin=thin, nms=nms
+        )
+        self.num_workers = num_workers
+        self.ignore_index = ignore_index
+        self._pool: ProcessPoolExecutor | None = None
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Count each image, or have it counted."""
+        for sample in data_samples:
+            name = sample.get('img_path') or f'image {len(self.results)}'
+            labels = sample.get('gt_sem_seg')
+            if labels is None:
+                raise ValueError(
+                    f'{name}: the data sample lacks gt_sem_seg: load annotations in testing'
+                )
+            labels = labels['data'].squeeze(0).cpu().numpy()
+            arguments = (self._prediction(sample), labels, self.ignore_index, name, self.settings)
+            if not self.num_workers:
+                self.results.append(count_classes(*arguments))
+                continue
+            self._pool = self._pool or counting_pool(self.num_workers)
+            self.results.append(self._pool.submit(count_classes, *arguments))
+            # No more images wait than the processes need, and what fails fails soon.
+            waiting = len(self.results) - WAITING * self.num_workers
+            if waiting > 0:
+                self._finish(waiting - 1)
+
+    def _prediction(self, sample: Mapping) -> np.ndarray:
+        """Maps of shape (C, H, W), or class numbers of shape (H, W)."""
+        if self.source == 'detector':
+            return boundary_probability(sample).cpu().numpy()[None]
+        if self.source == 'masks':
+            return sample['pred_sem_seg']['data'].squeeze(0).cpu().numpy()
+        logits = sample['seg_logits']['data'].float()
+        # mmseg has put a single channel through the sigmoid
+        return (logits if len(logits) == 1 else torch.sigmoid(logits)).cpu().numpy()
+
+    def _finish(self, index: int) -> None:
+        try:
+            if isinstance(self.results[index], Future):
+                self.results[index] = self.results[index].result()
+        except Exception:
+            self._close()
+            self.results.clear()
+            raise
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """The metrics of a data set, once every image is counted."""
+        for index in range(len(self.results)):
+            self._finish(index)
+        self._close()
+        return super().evaluate(size)
+
+    def compute_metrics(self, results: list[dict[int, np.ndarray]]) -> dict[str, float]:
+        """Means over classes, whose own scores are printed."""
+        names = (self.dataset_meta or {}).get('classes') or ()
+        table = Table('class', 'ODS', 'OIS', 'AP')
+        summaries = []
+        for number in sorted({c for counts in results for c in counts}):
+            counts = {str(i): one[number] for i, one in enumerate(results) if number in one}
+            if not sum(one[0, 1] for one in counts.values()):
+                continue  # predicted, but in no label map
+            summary = BoundaryScores.of(counts).summary()
+            summaries.append([summary[key] for key in ('ODS', 'OIS', 'AP')])
+            name = names[number] if number < len(names) else str(number)
+            name = 'boundary' if self.source == 'detector' else name
+            table.add_row(name, *(f'{100 * value:.2f}' for value in summaries[-1]))
+        if not summaries:
+            raise ValueError('no label map has a boundary')
+        console = Console(width=100)
+        with console.capture() as text:
+            console.print(table)
+        print_log('\n' + text.get(), 'current')
+        means = np.mean(summaries, 0).tolist()
+        if self.source == 'detector':
+            return dict(zip(('ODS', 'OIS', 'AP'), means))
+        return dict(zip(('mODS', 'mOIS', 'mAP'), means))
+
+
+def count_classes(
+    prediction: np.ndarray,
+    labels: np.ndarray,
+    ignore_index: int,
+    name: str,
+    settings: Mapping[str, Any],
+) -> dict[int, np.ndarray]:
+    """Count what an image's boundaries get right, class by class: what the processes of a pool do.
+
+    Args:
+        prediction (np.ndarray): Maps from 0 to 1, of shape (classes, H, W), a single one being that of
+            boundaries between any classes; or class numbers, of shape (H, W).
+        labels (np.ndarray): Class numbers, of shape (H, W).
+        ignore_index (int): The label that is ignored.
+        name (str): The image's, for messages.
+        settings (Mapping): Of :func:`count_boundaries`.
+
+    Returns:
+        dict[int, np.ndarray]: Counts as by :func:`count_boundaries`, by class, of those classes of
+        which there is a boundary in either.
+
+    Raises:
+        ValueError: If the sizes differ.
+    """
+    if prediction.shape[-2:] != labels.shape:
+        raise ValueError(
+            f'{name}: predicted in size {prediction.shape[-2:]}, but gt_sem_seg is of size '
+            f'{labels.shape}: load annotations after resizing'
+        )
+    ignored = labels == ignore_index
+    classes: Sequence[int] = range(len(prediction))
+    if prediction.ndim == 2:
+        classes = np.union1d(prediction, labels[~ignored]).tolist()
+    lowest = 1 / (settings['thresholds'] + 1)
+    counts = {}
+    for number in classes:
+        any_class = prediction.ndim == 3 and len(prediction) == 1
+        truth = mask_boundaries(labels if any_class else labels == number, 1, ignored)
+        if prediction.ndim == 2:
+            found = mask_boundaries(prediction == number, 1, ignored).astype(float)
+        else:
+            found = np.where(ignored, 0, prediction[number]).astype(float)
+        if truth.any() or found.max() >= lowest:
+            counts[number] = count_boundaries(found, truth[None], **settings)
+    return counts
