@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,13 @@ class BoundaryPairsDataset(BoundaryDataset):
     Source: Xie and Tu, "Holistically-Nested Edge Detection", ICCV 2015, released data.
     """
 
-    def __init__(self, data_root: str | None = None, ann_file: str = '', data_prefix=None, **kwargs):
+    def __init__(
+        self,
+        data_root: str | None = None,
+        ann_file: str = '',
+        data_prefix: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ):
         if not (ann_file or data_prefix):
             raise ValueError(f'{type(self).__name__} needs ann_file, as train_pair.lst, or data_prefix')
         prefix = {'img_path': '', **(data_prefix or {})}

@@ -65,7 +65,7 @@ class ClassUniformDataset(Dataset):
             raise ValueError(f'tile_size={tile_size!r} must be a height and a width in pixels')
         if cache is not None and Path(cache).suffix != '.npz':
             raise ValueError(f'cache={cache!r} must end in .npz')
-        self.dataset = ROOT_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.dataset: Any = ROOT_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         if not hasattr(self.dataset, 'pipeline') or not hasattr(self.dataset, 'get_data_info'):
             raise ValueError(
                 f'dataset: {type(self.dataset).__name__} has no pipeline of its own; wrap each of the '

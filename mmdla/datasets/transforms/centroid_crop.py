@@ -45,4 +45,5 @@ class CentroidCrop(RandomCrop):
             first, last = min(max(middle - crop + 1, 0), margin), min(middle, margin)
             start = int(randint(first, last + 1))  # noqa: NPY002  what transforms draw from
             box += [start, start + crop]
-        return tuple(box)
+        top, bottom, left, right = box
+        return top, bottom, left, right

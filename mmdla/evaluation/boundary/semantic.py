@@ -68,7 +68,7 @@ class SemanticBoundaryMetric(BaseMetric):
         nms: bool = False,
         num_workers: int = 0,
         ignore_index: int = 255,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if source not in SOURCES:
@@ -85,7 +85,7 @@ class SemanticBoundaryMetric(BaseMetric):
         self.ignore_index = ignore_index
         self._pool: ProcessPoolExecutor | None = None
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count each image, or have it counted."""
         for sample in data_samples:
             name = sample.get('img_path') or f'image {len(self.results)}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -162,9 +163,10 @@ class OneHotBCELoss(_OneHotLoss):
         loss = F.binary_cross_entropy_with_logits(
             logits, target, labelled, pos_weight=pos_weight, reduction='none'
         ).sum(1)
-        if avg_factor is None and reduction == 'mean':
-            avg_factor = labelled.sum() + 1 if self.avg_non_ignore else labelled.numel()
-        return self.loss_weight * weight_reduce_loss(loss, weight, reduction, avg_factor)
+        factor: Any = avg_factor
+        if factor is None and reduction == 'mean':
+            factor = labelled.sum() + 1 if self.avg_non_ignore else labelled.numel()
+        return self.loss_weight * weight_reduce_loss(loss, weight, reduction, factor)
 
     def extra_repr(self) -> str:
         return f'pos_weight={self.pos_weight}, avg_non_ignore={self.avg_non_ignore}'
