@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from mmengine import fileio
 
+from ..io.files import is_nonempty
+
 GUIDE = 'docs/data.md'
 # Variable that sets each data set's root, and what its root holds.
 KNOWN = {
@@ -68,12 +70,6 @@ KNOWN = {
 
 class DataFolderError(FileNotFoundError):
     """A data set's folder is missing or incomplete; the message says how to mend it."""
-
-
-def is_nonempty(path: str | os.PathLike) -> bool:
-    """Whether there is a file, or a folder that is not empty."""
-    path = Path(path)
-    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
 @contextmanager

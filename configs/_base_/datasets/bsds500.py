@@ -57,5 +57,5 @@ test_dataloader = dict(
     dataset=dict(type=dataset_type, data_root=data_root, split='test', pipeline=test_pipeline),
 )
 # Quick: the protocol has 99 thresholds. Counted by processes of its own.
-val_evaluator = dict(type='mmdla.BoundaryMetric', thresholds=9, jobs=4)
-test_evaluator = dict(type='mmdla.BoundaryMetric', jobs=4)
+val_evaluator = dict(type='mmdla.BoundaryMetric', thresholds=9, num_workers=4)
+test_evaluator = dict(type='mmdla.BoundaryMetric', num_workers=4)

@@ -38,5 +38,5 @@ val_dataloader = dict(
 # Where there is a test split: --cfg-options test_dataloader.dataset.split=test
 test_dataloader = val_dataloader
 # Quick: the protocol has 99 thresholds. Counted by processes of its own.
-val_evaluator = dict(type='mmdla.BoundaryMetric', thresholds=9, jobs=4)
-test_evaluator = dict(type='mmdla.BoundaryMetric', jobs=4)
+val_evaluator = dict(type='mmdla.BoundaryMetric', thresholds=9, num_workers=4)
+test_evaluator = dict(type='mmdla.BoundaryMetric', num_workers=4)

@@ -20,8 +20,10 @@ from .scores import (
     counting_pool,
     map_hints,
     map_values,
+    prepare_solver,
     threshold_values,
 )
+from .solvers import solver_name
 
 WAITING = 4  # images a process that may wait to be counted
 
@@ -54,13 +56,17 @@ class BoundaryMetric(BaseMetric):
             faster and a little off, and the log says so. Default: 99.
         max_dist (float): How far a match may be, as a share of the diagonal. Default: 0.0075.
         thin (bool): Thin the binary maps. Default: True.
-        nms (bool): Suppress non-maxima before (:func:`mmdla.evaluation.boundary.nms.edge_nms`).
-            Default: False.
-        jobs (int): Processes that count, beside this one; 0 to count in this one. Default: 0.
+        nms (bool | dict): Suppress non-maxima before, with
+            :func:`mmdla.evaluation.boundary.nms.edge_nms`; a dict holds its arguments. Default: False.
+        num_workers (int): Processes that count, beside this one; 0 to count in this one. Default: 0.
+        solver (str, optional): ``'numba'``, ``'scipy'``, or None for Numba where it is installed
+            (``pip install 'mmdla[scoring]'``). Both count the same; the log names the one that is used.
+            Default: None.
         **kwargs: Of :class:`mmengine.evaluator.BaseMetric`. The default prefix is ``'boundary'``.
 
     Raises:
         ValueError: For an argument or a data sample that is not as said here.
+        ImportError: For ``solver='numba'`` without Numba.
         FileNotFoundError, BoundaryFileError: For annotations that are missing or no annotations.
 
     Source: the benchmark of Arbelaez et al., Contour Detection and Hierarchical Image Segmentation,
@@ -74,18 +80,22 @@ class BoundaryMetric(BaseMetric):
         thresholds: int = 99,
         max_dist: float = 0.0075,
         thin: bool = True,
-        nms: bool = False,
-        jobs: int = 0,
+        nms: bool | dict = False,
+        num_workers: int = 0,
+        solver: str | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         threshold_values(thresholds)
         if not isinstance(max_dist, Real) or not 0 < max_dist < 1:
             raise ValueError(f'max_dist={max_dist!r} must be a share of the diagonal, from 0 to 1')
-        if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0:
-            raise ValueError(f'jobs={jobs!r} must be a number of processes, 0 or more')
-        self.settings = dict(thresholds=thresholds, max_dist=max_dist, thin=thin, nms=nms)
-        self.jobs = jobs
+        if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+            raise ValueError(f'num_workers={num_workers!r} must be a number of processes, 0 or more')
+        self.solver = solver_name(solver)
+        self.settings = dict(
+            thresholds=thresholds, max_dist=max_dist, thin=thin, nms=nms, solver=self.solver
+        )
+        self.num_workers = num_workers
         self._pool: ProcessPoolExecutor | None = None
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
@@ -101,11 +111,13 @@ class BoundaryMetric(BaseMetric):
             probability = boundary_probability(sample).cpu().numpy()
             arguments = (probability, annotations, path, self.settings)
             values = map_values(probability)
-            if self.jobs:
-                self._pool = self._pool or counting_pool(self.jobs)
+            if self.num_workers:
+                if self._pool is None:
+                    prepare_solver(self.solver)  # here, so that not every process compiles
+                    self._pool = counting_pool(self.num_workers)
                 self.results.append((path, self._pool.submit(count_image, *arguments), values))
                 # No more maps wait than the processes need, and what fails fails soon.
-                waiting = len(self.results) - WAITING * self.jobs
+                waiting = len(self.results) - WAITING * self.num_workers
                 if waiting > 0:
                     self._result(waiting - 1)
             else:
@@ -141,6 +153,7 @@ class BoundaryMetric(BaseMetric):
         counts = {path: count for path, count, _ in results}
         if len(counts) < len(results):
             raise ValueError(f'{len(results)} results are of {len(counts)} images: some came twice')
+        print_log(f'Boundaries were matched by {self.solver}.', 'current')
         if self.settings['thresholds'] != 99:
             number = self.settings['thresholds']
             print_log(f'Boundaries at {number} thresholds; the benchmark has 99.', 'current')
