@@ -133,7 +133,10 @@ def chosen_settings(args: argparse.Namespace) -> dict:
         raise ValueError(f'--max-dist {max_dist} must be a share of the diagonal, from 0 to 1')
     nms = {**NMS, **preset.get('nms', {}), **given} if use_nms else False
     if nms:
-        edge_nms(np.zeros((2, 2)), **nms)  # which checks them
+        try:
+            edge_nms(np.zeros((2, 2)), **nms)
+        except ValueError as error:
+            raise ValueError(f'--nms-{error}') from error
     return dict(
         thresholds=args.thresholds,
         max_dist=max_dist,
