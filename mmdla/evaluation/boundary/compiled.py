@@ -58,9 +58,29 @@ def match_maps(
                     number[y, x] = amount
                     break
     pixels = pixels[:amount]
+    switched, until = _switched(maps, pixels)
     for annotator in range(len(annotations)):
         graph = _graph(annotations[annotator], number, amount, offsets, distances, outlier)
-        _match(maps, pixels, graph, found[:, annotator], right)
+        _match(switched, until, pixels, graph, found[:, annotator], right)
+
+
+@njit(cache=True, nogil=True)
+def _switched(maps, pixels):
+    """The pixels in which maps differ, from the last map to the first, and where those of each end."""
+    size = 0
+    switched, until = np.empty(len(pixels), np.int32), np.empty(len(maps), np.int64)
+    for one in range(len(maps) - 1, -1, -1):
+        if size + len(pixels) > len(switched):
+            longer = np.empty(2 * len(switched) + len(pixels), np.int32)
+            longer[:size] = switched[:size]
+            switched = longer
+        for p in range(len(pixels)):
+            y, x = pixels[p]
+            if maps[one, y, x] != (one + 1 < len(maps) and maps[one + 1, y, x]):
+                switched[size] = p
+                size += 1
+        until[one] = size
+    return switched, until
 
 
 @njit(cache=True, nogil=True)
@@ -104,8 +124,8 @@ def _graph(truth, number, amount, offsets, distances, outlier):
 
 
 @njit(cache=True, nogil=True)
-def _match(maps, pixels, graph, found, right):
-    """Match all maps to one annotation, of which `_graph` has returned the graph."""
+def _match(switched, until, pixels, graph, found, right):
+    """Match all maps, by `_switched`, to one annotation, by `_graph`."""
     first, others, weights = graph
     amount, vertices = len(pixels), len(first) - 1
     prices, partner = np.zeros(vertices, np.int64), np.full(vertices, -1, np.int32)
@@ -118,15 +138,13 @@ def _match(maps, pixels, graph, found, right):
     changed = np.empty(vertices, np.int32)
     searches, pairs = 0, 0
     # From the highest threshold on pixels join: one that leaves frees a partner, who has to search.
-    for one in range(len(maps) - 1, -1, -1):
+    start = 0
+    for one in range(len(until) - 1, -1, -1):
         changes = 0
-        for p in range(amount):
-            now = maps[one, pixels[p, 0], pixels[p, 1]]
-            if now == active[p]:
-                continue
-            active[p] = now
-            root = p
-            if not now:
+        for k in range(start, until[one]):
+            p = root = switched[k]
+            active[p] = not active[p]
+            if not active[p]:
                 prices[p] = 0
                 root = partner[p]
                 if root < 0:
@@ -135,6 +153,7 @@ def _match(maps, pixels, graph, found, right):
                 pairs -= 1
             changed[changes] = root
             changes += 1
+        start = until[one]
         for k in range(changes):
             p = changed[k]
             if p < amount:
@@ -149,9 +168,10 @@ def _match(maps, pixels, graph, found, right):
                     length, parent, seen, visited, searches, keys, items,
                 )  # fmt: skip
         found[one] = pairs
-        for p in range(amount):
-            if partner[p] >= 0:
-                right[one, pixels[p, 0], pixels[p, 1]] = True
+        for g in range(amount, vertices):
+            if partner[g] >= 0:
+                y, x = pixels[partner[g]]
+                right[one, y, x] = True
 
 
 @njit(cache=True, nogil=True)
