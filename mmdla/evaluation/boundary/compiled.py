@@ -65,7 +65,7 @@ def match_maps(
 
 
 @njit(cache=True, nogil=True)
-def _switched(maps, pixels):
+def _switched(maps: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pixels in which maps differ, from the last map to the first, and where those of each end."""
     size = 0
     switched, until = np.empty(len(pixels), np.int32), np.empty(len(maps), np.int64)
@@ -84,7 +84,14 @@ def _switched(maps, pixels):
 
 
 @njit(cache=True, nogil=True)
-def _graph(truth, number, amount, offsets, distances, outlier):
+def _graph(
+    truth: np.ndarray,
+    number: np.ndarray,
+    amount: int,
+    offsets: np.ndarray,
+    distances: np.ndarray,
+    outlier: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pairs of one annotation, from both sides: those of vertex v are first[v] to first[v + 1].
 
     Vertices are the predicted pixels and after them the annotated ones. Returns ``first``, the other
@@ -124,7 +131,14 @@ def _graph(truth, number, amount, offsets, distances, outlier):
 
 
 @njit(cache=True, nogil=True)
-def _match(switched, until, pixels, graph, found, right):
+def _match(
+    switched: np.ndarray,
+    until: np.ndarray,
+    pixels: np.ndarray,
+    graph: tuple[np.ndarray, np.ndarray, np.ndarray],
+    found: np.ndarray,
+    right: np.ndarray,
+) -> None:
     """Match all maps, by `_switched`, to one annotation, by `_graph`."""
     first, others, weights = graph
     amount, vertices = len(pixels), len(first) - 1
@@ -176,9 +190,21 @@ def _match(switched, until, pixels, graph, found, right):
 
 @njit(cache=True, nogil=True)
 def _search(
-    root, first, others, weights, prices, partner, active,
-    length, parent, seen, visited, search, keys, items,
-):  # fmt: skip
+    root: int,
+    first: np.ndarray,
+    others: np.ndarray,
+    weights: np.ndarray,
+    prices: np.ndarray,
+    partner: np.ndarray,
+    active: np.ndarray,
+    length: np.ndarray,
+    parent: np.ndarray,
+    seen: np.ndarray,
+    visited: np.ndarray,
+    search: int,
+    keys: np.ndarray,
+    items: np.ndarray,
+) -> int:
     """Follow the shortest path from an unmatched pixel with a price. Returns how many pairs it adds.
 
     It ends at an unmatched pixel of the other side, or at one of its own side that becomes unmatched
