@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from mmengine import fileio
 
+from ..io.files import is_nonempty
+
 GUIDE = 'docs/data.md'
 # Environment variable with the root of each known data set, and the content of the root.
 KNOWN = {
@@ -77,12 +79,6 @@ KNOWN = {
 
 class DataFolderError(FileNotFoundError):
     """A data set's folder is missing or incomplete; the message says what to do."""
-
-
-def is_nonempty(path: str | os.PathLike) -> bool:
-    """Whether a path is a file, or a folder that is not empty."""
-    path = Path(path)
-    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
 @contextmanager

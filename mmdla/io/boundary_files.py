@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from mmengine.logging import print_log
 from PIL import Image
 
 from .files import list_files
@@ -18,8 +18,18 @@ from .images import ImageFileError, read_image
 # Formats of labels. They are lossless: lossy ones change the zeros beside a boundary.
 LABELS = ('.png', '.bmp', '.tif', '.tiff')
 LABEL_FORMATS = ('PNG', 'BMP', 'TIFF')
-MAPS = ('.png', '.npy', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
+MAPS = ('.png', '.npy', '.mat', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
+# The classes of MATLAB's arrays of numbers.
+NUMBERS = (
+    'double',
+    'single',
+    'sparse',
+    'logical',
+    *(f'{u}int{n}' for u in ('', 'u') for n in (8, 16, 32, 64)),
+)
 SHOWN = 10
+
+logger = logging.getLogger(__name__)
 
 
 class BoundaryFileError(ValueError):
@@ -92,18 +102,25 @@ def _read_stack(path: str | os.PathLike) -> np.ndarray:
     return np.stack(maps)
 
 
-def _read_mat(path: Path) -> Iterator[np.ndarray]:
-    from scipy.io import loadmat, whosmat
-
+@contextmanager
+def _reading_mat(path: Path) -> Iterator[None]:
+    """Turn what SciPy raises for a .mat file into a BoundaryFileError."""
     try:
-        cells = loadmat(path, variable_names=['groundTruth'], appendmat=False).get('groundTruth')
-        names = [] if cells is not None else [name for name, *_ in whosmat(path, appendmat=False)]
+        yield
     except NotImplementedError as error:
         raise BoundaryFileError(
             f'{path}: SciPy cannot read version 7.3, which is HDF5; save it with -v7 ({error})'
         ) from error
     except Exception as error:  # SciPy raises almost anything for other files
         raise BoundaryFileError(f'{path}: SciPy cannot read it as a .mat file: {error}') from error
+
+
+def _read_mat(path: Path) -> Iterator[np.ndarray]:
+    from scipy.io import loadmat, whosmat
+
+    with _reading_mat(path):
+        cells = loadmat(path, variable_names=['groundTruth'], appendmat=False).get('groundTruth')
+        names = [] if cells is not None else [name for name, *_ in whosmat(path, appendmat=False)]
     if cells is None:
         raise BoundaryFileError(f'{path}: must hold a cell array groundTruth, but holds {names}')
     if not np.size(cells):
@@ -126,6 +143,22 @@ def _read_mat(path: Path) -> Iterator[np.ndarray]:
         if not np.isfinite(boundaries).all():
             raise BoundaryFileError(f'{name} has NaN or infinity')
         yield boundaries != 0
+
+
+def _read_mat_map(path: Path) -> np.ndarray:
+    """The only array of numbers of a .mat file."""
+    from scipy.io import loadmat, whosmat
+
+    with _reading_mat(path):
+        listed = whosmat(path, appendmat=False)
+        names = [name for name, shape, kind in listed if kind in NUMBERS and min(shape) > 1]
+        found = loadmat(path, variable_names=names, appendmat=False) if len(names) == 1 else {}
+    if len(names) != 1:
+        raise BoundaryFileError(
+            f'{path}: must hold one array of numbers, the map; it holds {[name for name, *_ in listed]}'
+        )
+    values = found[names[0]]
+    return values.toarray() if hasattr(values, 'toarray') else values  # stored sparse
 
 
 def _read_labels(path: Path) -> np.ndarray:
@@ -156,9 +189,10 @@ def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
     """Read a predicted boundary map.
 
     Args:
-        path (str | PathLike): A ``.npy`` file of values from 0 to 1; or an image that OpenCV reads,
-            grey or with three equal channels, of 8 or 16 bit, which is divided by the largest value of
-            its type, or of floats from 0 to 1.
+        path (str | PathLike): A ``.npy`` file of values from 0 to 1; a ``.mat`` file with one array of
+            such values, under any name; or an image that OpenCV reads, grey or with three equal
+            channels, of 8 or 16 bit, which is divided by the largest value of its type, or of floats
+            from 0 to 1.
 
     Returns:
         np.ndarray: Probabilities, float64 of shape (H, W), so that thresholds compare exactly.
@@ -179,6 +213,8 @@ def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
         if not isinstance(values, np.ndarray):
             values.close()
             raise BoundaryFileError(f'{path}: is an archive of arrays, .npz; must be one array, .npy')
+    elif path.suffix.lower() == '.mat':
+        values = _read_mat_map(path)
     elif path.suffix.lower() in MAPS:
         try:
             values = _grey(read_image(path, cv2.IMREAD_UNCHANGED), path)
@@ -189,6 +225,29 @@ def read_boundary_map(path: str | os.PathLike) -> np.ndarray:
     else:
         raise BoundaryFileError(f'{path}: a boundary map must be one of {", ".join(MAPS)}')
     return check_boundary_map(values, str(path))
+
+
+def average_boundary_maps(paths: Sequence[str | os.PathLike]) -> np.ndarray:
+    """Read the maps that several predictions gave of an image, such as of RGB and HHA; their mean.
+
+    Args:
+        paths (Sequence[str | PathLike]): One or more, as :func:`read_boundary_map` takes them.
+
+    Returns:
+        np.ndarray: Probabilities, float64 of shape (H, W).
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        BoundaryFileError: If one is no map, or they differ in size.
+    """
+    maps = [read_boundary_map(path) for path in paths]
+    for path, one in zip(paths, maps):
+        if one.shape != maps[0].shape:
+            raise BoundaryFileError(
+                f'{path} is of size {one.shape}, {paths[0]} of size {maps[0].shape} (height, width): '
+                'maps must be of one size to be averaged'
+            )
+    return maps[0] if len(maps) == 1 else np.mean(maps, axis=0)
 
 
 def check_boundary_map(values: np.ndarray, name: str) -> np.ndarray:
@@ -226,8 +285,8 @@ def pair_boundary_files(predictions: Path, annotations: Path) -> dict[str, tuple
     are not scored; a warning says how many there are and names them.
 
     Args:
-        predictions (Path): Holds ``NAME.png``, ``NAME.npy`` or another image, NAME with or without
-            folders.
+        predictions (Path): Holds ``NAME.png`` or another image, ``NAME.npy`` or ``NAME.mat``, NAME with
+            or without folders.
         annotations (Path): Holds ``NAME.mat``, ``NAME.png``, or a folder ``NAME`` of images.
 
     Returns:
@@ -259,11 +318,9 @@ def pair_boundary_files(predictions: Path, annotations: Path) -> dict[str, tuple
     extra = [str(maps[name]) for name in maps if name not in truths]
     if extra:
         shown = ', '.join(extra[:SHOWN]) + (', ...' if len(extra) > SHOWN else '')
-        print_log(
+        logger.warning(
             f'{len(extra)} of {len(maps)} boundary maps have no annotation in {annotations} and are '
-            f'not scored: {shown}',
-            'current',
-            logging.WARNING,
+            f'not scored: {shown}'
         )
     return {name: (maps[name], truths[name]) for name in sorted(truths)}
 

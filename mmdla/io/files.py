@@ -1,9 +1,15 @@
-"""Files below a folder."""
+"""Folders and the files below them."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def is_nonempty(path: str | os.PathLike) -> bool:
+    """Whether a path is a file, or a folder that is not empty."""
+    path = Path(path)
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
 def list_files(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> list[Path]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -18,8 +23,19 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmdla.evaluation.boundary.metric import BoundaryMetric
-from mmdla.evaluation.boundary.scores import BoundaryScores, count_boundaries, map_hints
+from mmdla.evaluation.boundary.nms import crispness
+from mmdla.evaluation.boundary.scores import (
+    PRESETS,
+    BoundaryScores,
+    best_maps,
+    count_boundaries,
+    count_image,
+    map_hints,
+)
+from mmdla.evaluation.boundary.solvers import solver_name
 from mmdla.io.boundary_files import (
+    BoundaryFileError,
+    average_boundary_maps,
     pair_boundary_files,
     read_annotations,
     read_boundary_map,
@@ -158,7 +174,13 @@ def test_two_classes_are_softmaxed(files):
 
 @pytest.mark.parametrize(
     'change',
-    [dict(thresholds=0), dict(max_dist=1.5), dict(num_workers=-1), dict(num_workers=True)],
+    [
+        dict(thresholds=0),
+        dict(max_dist=1.5),
+        dict(num_workers=-1),
+        dict(num_workers=True),
+        dict(solver='fast'),
+    ],
     ids=str,
 )
 def test_metric_refuses_arguments(change):
@@ -183,10 +205,10 @@ def test_metric_refuses_samples(files):
 # -- eval_boundaries.py ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('jobs', [1, 2])
-def test_tool(files, tmp_path, run_tool, jobs):
+@pytest.mark.parametrize('workers', [0, 2])
+def test_tool(files, tmp_path, run_tool, workers):
     out = tmp_path / 'out'
-    arguments = (*files, '--out', out, '--jobs', jobs, '--thresholds', 19)
+    arguments = (*files, '--out-dir', out, '--num-workers', workers, '--thresholds', 19)
     status, text = run_tool(EVAL, *arguments, '--reference', 'Human=0.7,0.9')
     assert status == 0
     wanted = expected(files, thresholds=19)
@@ -207,9 +229,9 @@ def test_tool(files, tmp_path, run_tool, jobs):
     status, text = run_tool(
         EVAL,
         *files,
-        '--out',
+        '--out-dir',
         other,
-        '--jobs',
+        '--num-workers',
         1,
         '--nms',
         '--reference',
@@ -302,12 +324,221 @@ def spoil(case: str, maps, truths) -> None:
 )
 def test_tool_names_what_is_wrong(files, run_tool, case, message):
     spoil(case, *files)
-    status, text = run_tool(EVAL, *files, '--jobs', 1)
+    status, text = run_tool(EVAL, *files, '--num-workers', 1)
     assert status != 0
     assert 'ODS' not in text
     assert 'Traceback' not in text
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(text)
+
+
+# -- presets, several folders, crispness ----------------------------------------------------------
+
+
+def run_scored(run_tool, out, *arguments) -> dict:
+    """The scores.json that the tool writes."""
+    status, text = run_tool(EVAL, *arguments, '--num-workers', 0, '--thresholds', 9, '--out-dir', out)
+    assert status == 0, text
+    return json.loads((out / 'scores.json').read_text())
+
+
+@pytest.mark.parametrize('preset', PRESETS)
+def test_presets(files, tmp_path, run_tool, preset):
+    found = run_scored(run_tool, tmp_path / 'out', *files, '--preset', preset)
+    assert found['summary'] == pytest.approx(expected(files, thresholds=9, **PRESETS[preset]))
+    assert found['settings']['preset'] == preset
+    assert found['settings']['max_dist'] == (0.011 if preset == 'nyudv2' else 0.0075)
+
+
+def test_presets_are_those_of_the_papers():
+    given = {
+        name: [preset['nms'][k] for k in ('radius', 'border', 'multiplier', 'smooth')]
+        for name, preset in PRESETS.items()
+    }
+    assert given == dict(
+        bsds=[1, 5, 1.01, 1], nyudv2=[4, 5, 1.01, 0], multicue=[2, 5, 1.01, 0], biped=[1, 5, 1.03, 0]
+    )
+
+
+def test_options_change_a_preset(files, tmp_path, run_tool):
+    options = ('--preset', 'bsds', '--nms-radius', 2, '--nms-smooth', 0, '--max-dist', 0.02)
+    found = run_scored(run_tool, tmp_path / 'a', *files, *options)
+    nms = dict(radius=2, border=5, multiplier=1.01, smooth=0)
+    assert found['settings']['nms'] == nms
+    assert found['summary'] == pytest.approx(expected(files, thresholds=9, max_dist=0.02, nms=nms))
+    found = run_scored(run_tool, tmp_path / 'b', *files, '--preset', 'nyudv2', '--no-nms', '--no-thin')
+    assert found['settings']['nms'] is False
+    assert found['summary'] == pytest.approx(expected(files, thresholds=9, max_dist=0.011, thin=False))
+
+
+@pytest.fixture
+def other_maps(files, tmp_path):
+    """Maps of the same images by another detector, as .mat and .npy."""
+    folder = tmp_path / 'others'
+    folder.mkdir()
+    for k, name in enumerate('abc'):
+        values = scene(k)[0][:, ::-1] ** 2 if name == 'b' else np.sqrt(scene(k)[0])
+        if name == 'c':
+            np.save(folder / 'c.npy', values)
+        else:
+            savemat(folder / f'{name}.mat', dict(edges=values, size=np.array([[40.0]]), by='someone'))
+    return folder
+
+
+def count_both(files, other_maps) -> list[dict]:
+    truths = dict(a='a.mat', b='b', c='c.png')
+    return [
+        {
+            n: count_image(next(maps.glob(f'{n}.*')), files[1] / truths[n], n, dict(thresholds=9))
+            for n in 'abc'
+        }
+        for maps in (files[0], other_maps)
+    ]
+
+
+def test_maps_of_several_folders_are_averaged(files, other_maps, tmp_path, run_tool):
+    maps, truths = files
+    found = run_scored(run_tool, tmp_path / 'out', maps, other_maps, truths)
+    counts = {}
+    for k, name in enumerate('abc'):
+        both = [read_boundary_map(next(folder.glob(f'{name}.*'))) for folder in (maps, other_maps)]
+        annotations = scene(k)[1][:1] if name == 'c' else scene(k)[1]
+        counts[name] = count_boundaries((both[0] + both[1]) / 2, annotations, thresholds=9)
+    assert found['summary'] == pytest.approx(BoundaryScores.of(counts).summary())
+    assert found['settings']['predictions'] == [str(maps), str(other_maps)]
+
+
+def test_the_best_granularity_of_each_image(files, other_maps, tmp_path, run_tool):
+    maps, truths = files
+    found = run_scored(
+        run_tool, tmp_path / 'out', maps, other_maps, truths, '--combine', 'best', '--crispness'
+    )
+    counts, chosen = best_maps(count_both(files, other_maps))
+    assert set(chosen.values()) == {0, 1}
+    assert chosen['b'] == 0, 'the other is the mirror image'
+    assert found['summary']['ODS'] == pytest.approx(BoundaryScores.of(counts).summary()['ODS'])
+    with open(tmp_path / 'out/images.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['image'] for row in rows] == ['a', 'b', 'c']
+    folders = (maps, other_maps)
+    assert [row['folder'] for row in rows] == [str(folders[chosen[name]]) for name in 'abc']
+    crisp = [crispness(read_boundary_map(next(folders[chosen[n]].glob(f'{n}.*')))) for n in 'abc']
+    np.testing.assert_allclose([float(row['crispness']) for row in rows], crisp)
+    assert found['summary']['AC'] == pytest.approx(np.mean(crisp))
+
+
+def test_best_maps_by_hand():
+    # Found, annotated, right, predicted at one threshold: F of 1/2, 2/3 and 1/2, 2/5.
+    first = dict(x=np.array([[5, 10, 5, 10]]), y=np.array([[5, 10, 5, 10]]))
+    second = dict(y=np.array([[4, 10, 4, 10]]), x=np.array([[5, 10, 5, 5]]))
+    counts, chosen = best_maps([first, second])
+    assert chosen == dict(x=1, y=0)
+    assert counts['x'].tolist() == [[5, 10, 5, 5]]
+    assert counts['y'].tolist() == [[5, 10, 5, 10]]
+    assert best_maps([first, first])[1] == dict(x=0, y=0)
+    with pytest.raises(ValueError, match='same images'):
+        best_maps([first, dict(x=first['x'])])
+
+
+def test_folders_that_do_not_fit_together(files, other_maps, run_tool):
+    maps, truths = files
+    write_boundary_map(other_maps / 'b.png', np.zeros((20, 30)))
+    (other_maps / 'b.mat').unlink()
+    status, text = run_tool(EVAL, maps, other_maps, truths, '--num-workers', 0)
+    assert status != 0
+    assert f'{other_maps / "b.png"} is of size (20, 30)' in text
+    with pytest.raises(BoundaryFileError, match='one size'):
+        average_boundary_maps([maps / 'b.png', other_maps / 'b.png'])
+    (other_maps / 'b.png').unlink()
+    status, text = run_tool(EVAL, maps, other_maps, truths, '--num-workers', 0)
+    assert status != 0
+    assert f'has no prediction {other_maps / "b"}.*' in text
+
+
+def test_each_folder_is_warned_of(files, tmp_path, run_tool):
+    maps, truths = files
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    for name in 'abc':
+        write_boundary_map(empty / f'{name}.png', np.zeros((40, 50)))
+    status, text = run_tool(
+        EVAL, maps, empty, truths, '--num-workers', 0, '--crispness', '--thresholds', 3
+    )
+    assert status == 0
+    assert f'Warning: {empty}: 3 of 3 maps are 0 everywhere' in text
+    assert f'Warning: {maps}' not in text
+    # A map without any boundary has no crispness, and the average is of the others.
+    status, text = run_tool(EVAL, empty, truths, '--num-workers', 0, '--crispness', '--thresholds', 3)
+    assert status == 0
+    assert 'AC  0.0000' in text
+
+
+def test_crispness_by_hand():
+    ridge = np.zeros((40, 30))
+    ridge[:, 14:17] = 0.5, 1, 0.5
+    # The middle of three columns stays: half of the values. Over five rows at both ends it fades:
+    # 30 rows of 1 and twice 0, 0.2, 0.4, 0.6 and 0.8 are 34 of 40.
+    assert crispness(ridge, border=0) == pytest.approx(0.5)
+    assert crispness(ridge) == pytest.approx(0.5 * 34 / 40)
+    assert np.isnan(crispness(np.zeros((5, 5))))
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (dict(a=np.zeros((4, 5)), b=np.zeros((4, 5))), r"must hold one array .* holds \['a', 'b'\]"),
+        (dict(text='nothing'), r"must hold one array"),
+        (dict(a=np.full((4, 5), 200, np.uint8)), 'from 0 to 1; they go from 200'),
+    ],
+)  # fmt: skip
+def test_mat_predictions_that_are_none(content, message, tmp_path):
+    savemat(tmp_path / 'a.mat', content)
+    with pytest.raises(BoundaryFileError, match=message):
+        read_boundary_map(tmp_path / 'a.mat')
+
+
+def test_mat_predictions(tmp_path):
+    from scipy.sparse import csc_matrix
+
+    values = scene(0)[0].astype(np.float32)
+    for name, stored in (('a.mat', values), ('a.MAT', csc_matrix(values.astype(float)))):
+        savemat(tmp_path / name, dict(E=stored, note='text'), appendmat=False)
+        np.testing.assert_allclose(read_boundary_map(tmp_path / name), values, atol=1e-7)
+
+
+def test_images_are_counted_in_threads(files):
+    tasks = [
+        (files[0] / m, files[1] / t, m, dict(thresholds=9))
+        for m, t in (('a.npy', 'a.mat'), ('b.png', 'b'))
+    ] * 3
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda task: count_image(*task), tasks))
+    for task, counts in zip(tasks, found):
+        np.testing.assert_array_equal(counts, count_image(*task))
+
+
+def test_the_tool_imports_no_torch():
+    from conftest import ROOT
+
+    tool = str(ROOT / 'tools' / EVAL)
+    done = subprocess.run(
+        [sys.executable, '-X', 'importtime', tool, '--help'],
+        capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'PRED_DIR' in done.stdout
+    imported = {line.split('|')[-1].strip() for line in done.stderr.splitlines() if '|' in line}
+    assert 'numpy' in imported
+    assert not imported & {'torch', 'mmengine', 'mmcv', 'scipy', 'numba', 'matplotlib'}
+
+
+def test_the_package_is_a_command(capsys, monkeypatch):
+    import runpy
+
+    monkeypatch.setattr(sys, 'argv', ['-m', '--help'])
+    with pytest.raises(SystemExit, match='0'):
+        runpy.run_module('mmdla.evaluation.boundary', run_name='__main__')
+    assert 'PRED_DIR' in capsys.readouterr().out
 
 
 # -- maps that are likely not what was meant ------------------------------------------------------
@@ -343,12 +574,13 @@ def test_likely_mistakes_are_told_once(kind, tmp_path, run_tool, monkeypatch):
         probability = torch.from_numpy(read_boundary_map(maps / f'{name}.png'))
         sample = dict(img_path=name, seg_map_path=str(truths / f'{name}.png'))
         metric.process({}, [sample | dict(seg_logits=dict(data=probability[None]))])
-    status, text = run_tool(EVAL, maps, truths, '--jobs', 1)
+    status, text = run_tool(EVAL, maps, truths, '--num-workers', 1)
     assert status == 0
     assert text.count(f'Warning: {maps}: ') == 1
     metric.evaluate(2)
-    assert len(logged) == 1
-    for told in (text, logged[0]):
+    assert len(logged) == 2
+    assert 'matched by' in logged[0]
+    for told in (text, logged[1]):
         with pytest.raises(AssertionError, match=hint):
             raise AssertionError(told)
 
@@ -364,7 +596,7 @@ def test_good_maps_are_not_warned_of(tmp_path, run_tool):
     maps.mkdir(), truths.mkdir()
     write_boundary_map(maps / 'a.png', sharp(0))
     cv2.imwrite(str(truths / 'a.png'), scene(0)[1][0].astype(np.uint8))
-    assert 'Warning' not in run_tool(EVAL, maps, truths, '--jobs', 1)[1]
+    assert 'Warning' not in run_tool(EVAL, maps, truths, '--num-workers', 1)[1]
 
 
 # -- files as others write them -------------------------------------------------------------------
@@ -473,21 +705,21 @@ def test_files_in_folders_are_paired_by_their_path(tmp_path):
     assert list(pair_boundary_files(tmp_path / 'links', truths)) == list(found)
 
 
-def test_maps_without_annotation_are_named_and_the_others_scored(files, run_tool):
+def test_maps_without_annotation_are_named_and_the_others_scored(files, run_tool, caplog):
     maps, truths = files
     (truths / 'c.png').unlink()
     place(maps, 'more/a.png')
-    status, text = run_tool(EVAL, *files, '--jobs', 1, '--thresholds', 3)
+    status, text = run_tool(EVAL, *files, '--num-workers', 1, '--thresholds', 3)
     assert status == 0
     assert '2 images x 3 thresholds' in text
-    assert f'2 of 4 boundary maps have no annotation in {truths}' in text
-    assert f'not scored: {maps / "c.png"}, {maps / "more/a.png"}' in text
+    assert f'2 of 4 boundary maps have no annotation in {truths}' in caplog.text
+    assert f'not scored: {maps / "c.png"}, {maps / "more/a.png"}' in caplog.text
 
 
 def test_tool_lists_every_problem(files, run_tool):
     for case in ('values', 'wrong size', 'colour'):
         spoil(case, *files)
-    _, text = run_tool(EVAL, *files, '--jobs', 1)
+    _, text = run_tool(EVAL, *files, '--num-workers', 1)
     assert '3 problems' in text
     assert 'a.npy' in text and 'b.png' in text and 'c.png' in text  # noqa: PT018
 
@@ -497,7 +729,9 @@ def test_tool_lists_every_problem(files, run_tool):
     [
         ('--thresholds', 0),
         ('--max-dist', 1),
-        ('--jobs', 0),
+        ('--num-workers', -1),
+        ('--nms-radius', 0),
+        ('--nms-smooth', 2, '--no-nms'),
         ('--reference', 'A=1.5,0.2'),
         ('--reference', 'nothing'),
         ('--reference', '=0.5,0.5'),
@@ -515,9 +749,9 @@ def test_tool_refuses_arguments(files, run_tool, arguments):
 
 def test_benchmark(files, run_tool):
     tool = 'boundaries/benchmark_boundaries.py'
-    status, text = run_tool(tool, *files, '--images', 2, '--thresholds', 5, '--jobs', 1)
+    status, text = run_tool(tool, *files, '--images', 2, '--thresholds', 5, '--num-workers', 1)
     assert status == 0
-    assert text.count('the same |') == 2
+    assert text.count('the same |') == 2 + (solver_name() == 'numba')
     assert run_tool(tool, *files, '--images', 0)[0] != 0
 
 
@@ -549,6 +783,6 @@ def test_real_data_round_trip(tmp_path, run_tool):
     for path in folder.iterdir():
         # the share of annotators who marked a pixel, against themselves: a human upper bound
         write_boundary_map(maps / f'{path.stem}.png', read_annotations(path).mean(0))
-    status, text = run_tool(EVAL, maps, folder, '--jobs', 1, '--thresholds', 4)
+    status, text = run_tool(EVAL, maps, folder, '--num-workers', 1, '--thresholds', 4)
     assert status == 0
     assert float(text.split('ODS ')[1].split()[0]) > 0.7

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from importlib.util import find_spec
 
+import cv2
 import numpy as np
 import pytest
 from conftest import shared
@@ -13,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 pytest.importorskip('scipy')
 
+from mmdla.evaluation.boundary import solvers
 from mmdla.evaluation.boundary.matching import OUTLIER_COST, match_boundaries, match_thresholds
 from mmdla.evaluation.boundary.nms import edge_nms
 from mmdla.evaluation.boundary.scores import (
@@ -27,6 +31,10 @@ from mmdla.evaluation.boundary.scores import (
 from mmdla.evaluation.boundary.thinning import thin_at_thresholds
 from mmdla.io.boundary_files import read_annotations, read_boundary_map
 
+NUMBA = pytest.param(
+    'numba', marks=pytest.mark.skipif(not find_spec('numba'), reason='needs Numba, the extra `scoring`')
+)
+both_solvers = pytest.mark.parametrize('solver', ['scipy', NUMBA])
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 
 
@@ -44,7 +52,8 @@ def line(column: int, size: int = 40) -> np.ndarray:
 # -- the official run -----------------------------------------------------------------------------
 
 
-def test_official_benchmark():
+@both_solvers
+def test_official_benchmark(solver):
     folder = shared('golden/bsds_bench')
     names = sorted(path.stem for path in (folder / 'png').glob('*.png'))
     scores = BoundaryScores.of(
@@ -53,6 +62,7 @@ def test_official_benchmark():
                 read_boundary_map(folder / f'png/{name}.png'),
                 read_annotations(folder / f'groundTruth/{name}.mat'),
                 thresholds=5,
+                solver=solver,
             )
             for name in names
         }
@@ -118,29 +128,106 @@ def test_matching_is_the_brute_force_optimum(predicted, annotated, radius):
     assert min(costs) + pairs * OUTLIER_COST * radius == pytest.approx(cost, abs=1e-4)
 
 
+POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=6, unique=True)
+
+
+@both_solvers
+@quick
+@given(st.lists(POINTS, min_size=1, max_size=4), POINTS, st.sampled_from([0.5, 1.0, 1.5, 2.3, 4.3]))
+def test_thresholds_are_the_brute_force_optimum(solver, predicted, annotated, radius):
+    maps, truth = np.zeros((len(predicted), 5, 6), bool), np.zeros((5, 6), bool)
+    for drawn, points in [*zip(maps, predicted), (truth, annotated)]:
+        drawn[tuple(np.array(points, int).reshape(-1, 2).T)] = True
+    for drawn, (counts, right) in zip(maps, match_thresholds(maps, truth[None], radius, solver)):
+        _, pairs, used = brute_force(drawn, truth, radius)
+        assert counts.tolist() == [-pairs]
+        assert tuple(np.flatnonzero(right[drawn])) == used
+        assert right.sum() == len(used)
+
+
+@both_solvers
 @quick
 @given(st.integers(0, 2**31), st.floats(0, 0.6), st.floats(0, 0.4), st.sampled_from([1.0, 1.5, 3.1]))
-def test_thresholds_count_as_one_by_one(seed, predicted, annotated, radius):
+def test_thresholds_count_as_one_by_one(solver, seed, predicted, annotated, radius):
     rng = np.random.default_rng(seed)
     maps = rng.random((6, 14, 15)) < predicted
     annotations = rng.random((3, 14, 15)) < annotated
     # maps that neither grow nor shrink, and maps that only shrink, as of a map that needs no thinning
     for sequence in (maps, np.logical_or.accumulate(maps[::-1])[::-1]):
-        for values, (counts, right) in zip(sequence, match_thresholds(sequence, annotations, radius)):
+        for values, (counts, right) in zip(
+            sequence, match_thresholds(sequence, annotations, radius, solver)
+        ):
             one_by_one = [match_boundaries(values, truth, radius) for truth in annotations]
             assert counts.tolist() == [int(found.sum()) for _, found in one_by_one]
             np.testing.assert_array_equal(right, np.any([r for r, _ in one_by_one], axis=0))
 
 
-def test_real_maps_count_as_one_by_one():
+@both_solvers
+def test_real_maps_count_as_one_by_one(solver):
     folder = shared('golden/bsds_bench')
     probability = read_boundary_map(folder / 'png/3063.png')
     annotations = read_annotations(folder / 'groundTruth/3063.mat')
     maps = thin_at_thresholds(probability, threshold_values(99))[::12]
-    for values, (counts, right) in zip(maps, match_thresholds(maps, annotations, 4.3)):
+    for values, (counts, right) in zip(maps, match_thresholds(maps, annotations, 4.3, solver)):
         one_by_one = [match_boundaries(values, truth, 4.3) for truth in annotations]
         assert counts.tolist() == [int(found.sum()) for _, found in one_by_one]
         np.testing.assert_array_equal(right, np.any([r for r, _ in one_by_one], axis=0))
+
+
+@pytest.mark.parametrize('nms', [False, True], ids=['thick', 'thin'])
+def test_both_solvers_count_the_same_of_real_maps(nms):
+    pytest.importorskip('numba')
+    folder = shared('data/BSDS500')
+    image = cv2.imread(str(folder / 'images/test/35028.jpg'), cv2.IMREAD_GRAYSCALE)
+    smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 2)
+    steepness = np.hypot(cv2.Sobel(smooth, -1, 1, 0), cv2.Sobel(smooth, -1, 0, 1))
+    probability = np.sqrt(steepness / steepness.max())
+    annotations = read_annotations(folder / 'groundTruth/test/35028.mat')
+    counts = [
+        count_boundaries(probability, annotations, thresholds=24, nms=nms, solver=solver)
+        for solver in ('scipy', 'numba')
+    ]
+    assert counts[0][:, 0].max() > 10000
+    np.testing.assert_array_equal(*counts)
+
+
+@both_solvers
+def test_arrays_of_any_layout(solver):
+    rng = np.random.default_rng(1)
+    maps, annotations = rng.random((3, 20, 24)) < 0.2, rng.random((2, 20, 24)) < 0.1
+    wanted = [counts.tolist() for counts, _ in match_thresholds(maps, annotations, 2.5, solver)]
+    assert sum(map(sum, wanted)) > 0
+    maps, annotations = np.asfortranarray(maps), annotations.astype(np.uint8)
+    annotations.flags.writeable = False
+    found = match_thresholds(maps, annotations, 2.5, solver)
+    assert [counts.tolist() for counts, _ in found] == wanted
+    for empty in (maps[:0], maps & False):
+        assert [c.sum() for c, _ in match_thresholds(empty, annotations, 2.5, solver)] == [0] * len(
+            empty
+        )
+    assert [c.shape for c, _ in match_thresholds(maps, annotations[:0], 2.5, solver)] == [(0,)] * 3
+
+
+def test_solver_without_numba(monkeypatch):
+    assert solvers.solver_name('scipy') == 'scipy'
+    with pytest.raises(ValueError, match="solver='fast' must be one of numba, scipy"):
+        count_boundaries(line(3), line(3)[None], solver='fast')
+    solvers._load.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(solvers.importlib.util, 'find_spec', lambda name: None)
+        assert solvers.solver_name() == 'scipy'
+        with pytest.raises(ImportError, match=r'Numba is not installed: pip install .mmdla\[scoring\]'):
+            solvers.solver_name('numba')
+    solvers._load.cache_clear()
+    # A Numba that a newer NumPy broke: SciPy is used, and the user is told why.
+    with monkeypatch.context() as patch:
+        patch.setattr(solvers.importlib.util, 'find_spec', lambda name: True)
+        patch.delitem(sys.modules, 'mmdla.evaluation.boundary.compiled', raising=False)
+        patch.delattr('mmdla.evaluation.boundary.compiled', raising=False)
+        patch.setitem(sys.modules, 'numba', None)
+        with pytest.warns(UserWarning, match='Numba is installed, but cannot be used .*SciPy'):
+            assert solvers.solver_name() == 'scipy'
+    solvers._load.cache_clear()
 
 
 def test_most_pairs_before_short_ones():
@@ -178,25 +265,36 @@ def test_matching_refuses(radius):
         match_boundaries(line(3), line(3), 1e6)
 
 
+@both_solvers
+def test_matching_of_thresholds_refuses(solver):
+    for radius in (0, -1, float('nan'), float('inf')):
+        with pytest.raises(ValueError, match='radius'):
+            list(match_thresholds(line(3)[None], line(3)[None], radius, solver))
+    with pytest.raises(ValueError, match=r'too (many|large)'):
+        list(match_thresholds(line(3)[None], line(3)[None], 1e9, solver))
+
+
 # -- thinning -------------------------------------------------------------------------------------
 
 
+@both_solvers
 @quick
-@given(arrays(np.uint8, (12, 17), elements=st.integers(0, 4), fill=st.nothing()))
-def test_thinning_is_scikit_images(values):
+@given(values=arrays(np.uint8, (12, 17), elements=st.integers(0, 4), fill=st.nothing()))
+def test_thinning_is_scikit_images(solver, values):
     skimage = pytest.importorskip('skimage.morphology')
     thresholds = np.arange(1, 5)
-    for found, t in zip(thin_at_thresholds(values, thresholds), thresholds):
+    for found, t in zip(thin_at_thresholds(values, thresholds, solver), thresholds):
         np.testing.assert_array_equal(found, skimage.thin(values >= t))
 
 
-def test_thinning_of_large_shapes_and_many_thresholds():
+@both_solvers
+def test_thinning_of_large_shapes_and_many_thresholds(solver):
     skimage = pytest.importorskip('skimage.morphology')
     values = np.zeros((61, 90))
     values[3:40, 5:60] = np.linspace(0, 1, 55)
     values[30:58, 40:] += np.linspace(0.2, 0.9, 28)[:, None]
     thresholds = threshold_values(150)
-    thinned = thin_at_thresholds(values, thresholds)
+    thinned = thin_at_thresholds(values, thresholds, solver)
     assert thinned.shape == (150, 61, 90)
     for k in range(0, 150, 7):
         np.testing.assert_array_equal(thinned[k], skimage.thin(values >= thresholds[k]))

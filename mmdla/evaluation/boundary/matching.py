@@ -7,18 +7,24 @@ with an edge wherever a predicted pixel :math:`p` and an annotated pixel :math:`
 
 .. math:: \\sum_{(p, g) \\in M} \\lVert p - g \\rVert - 100\\, r\\, |M|
 
-as in the official code, whose solver is approximate; here SciPy's exact one is used. Distances count in
+as in the official code, whose solver is approximate; here it is solved exactly. Distances count in
 millionths of a pixel. Several matchings can be the best: of those the one with the most pairs is taken,
 and of these the one whose predicted pixels come first in reading order (row by row: the first pixel in
 which two sets differ decides). That leaves one set of matched predicted pixels, whoever computes it.
+
+Two solvers compute it: SciPy's, which is the specification and always there, and
+:mod:`mmdla.evaluation.boundary.compiled`, which needs Numba and is many times faster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from types import ModuleType
 
 import numpy as np
+
+from .solvers import choose_solver
 
 UNIT = 1_000_000  # parts of a pixel in which distances count
 OUTLIER_COST = 100  # times the radius: what leaving a pair unmatched costs
@@ -73,11 +79,12 @@ def match_boundaries(
 
 
 def match_thresholds(
-    maps: np.ndarray, annotations: np.ndarray, radius: float
+    maps: np.ndarray, annotations: np.ndarray, radius: float, solver: str | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Match the maps of rising thresholds to every annotation: as one by one, but faster.
 
-    The graph falls into connected components, each a problem of its own. One is solved anew only where
+    Numba's solver changes the matching of one map into that of the next. With SciPy's the graph is
+    taken apart into connected components, each a problem of its own. One is solved anew only where
     it must be: if since the last map no predicted pixel has joined it, and none that was matched has
     left it, its best matching is still the best, as it was among more.
 
@@ -85,6 +92,8 @@ def match_thresholds(
         maps (np.ndarray): Booleans of shape (thresholds, H, W).
         annotations (np.ndarray): Booleans of shape (annotators, H, W).
         radius (float): The largest distance of a pair, in pixels.
+        solver (str, optional): ``'numba'``, ``'scipy'``, or None for Numba where it is installed. Both
+            return the same. Default: None.
 
     Yields:
         tuple[np.ndarray, np.ndarray]: For each map, how many pixels of each annotation are matched,
@@ -93,6 +102,7 @@ def match_thresholds(
 
     Raises:
         ValueError: If the maps differ in shape, or ``radius`` is not a positive number.
+        ImportError: For ``solver='numba'`` without Numba.
     """
     maps, annotations = np.asarray(maps, bool), np.asarray(annotations, bool)
     shape = maps.shape[1:]
@@ -101,8 +111,12 @@ def match_thresholds(
             f'maps {maps.shape} and annotations {annotations.shape} must be of shapes '
             '(thresholds, H, W) and (annotators, H, W)'
         )
+    compiled = choose_solver(solver)
+    if compiled is not None:
+        yield from _match_compiled(compiled, maps, annotations, radius)
+        return
     size = shape[0] * shape[1]
-    pairs = _Pairs(annotations, radius, maps.any(0))
+    pairs = _Pairs(annotations, radius, np.asarray(maps.any(0)))
     annotator = np.flatnonzero(annotations) // size
     partners = np.full(len(annotator), -1)  # flat index of the predicted pixel, -1 for none
     before = np.zeros(size, bool)
@@ -115,6 +129,39 @@ def match_thresholds(
         yield np.bincount(annotator[matched], minlength=len(annotations)), right.reshape(shape)
 
 
+def _match_compiled(
+    compiled: ModuleType, maps: np.ndarray, annotations: np.ndarray, radius: float
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    height, width = maps.shape[1:]
+    y, x, distances = _disc(radius, height, width)
+    outlier = round(OUTLIER_COST * radius * UNIT)
+    # Of int64, which holds sums of three weights.
+    if outlier * (height * width + 2) >= 2**61:
+        raise ValueError(f'radius={radius:g} is too large for maps of {height}x{width} pixels')
+    found = np.zeros((len(maps), len(annotations)), np.int64)
+    right = np.zeros(maps.shape, bool)
+    # Arrays of one kind, so that Numba compiles once.
+    maps, annotations = (np.require(each, bool, ('C', 'W')) for each in (maps, annotations))
+    compiled.match_maps(maps, annotations, np.stack([y, x], 1), distances, outlier, found, right)
+    yield from zip(found, right)
+
+
+def _disc(radius: float, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The steps (y, x) to all pixels within a radius, and their lengths in units.
+
+    Raises:
+        ValueError: If the radius is not a positive number.
+    """
+    if not 0 < radius < np.inf:
+        raise ValueError(f'radius={radius} must be a positive number of pixels')
+    # further than the image is wide there is nothing
+    down, right = min(int(radius), height - 1), min(int(radius), width - 1)
+    y, x = np.mgrid[-down : down + 1, -right : right + 1]
+    squared = x * x + y * y
+    near = squared <= radius * radius
+    return y[near], x[near], np.rint(np.sqrt(squared[near]) * UNIT).astype(np.int64)
+
+
 class _Pairs:
     """Annotated pixels and the pixels within the radius of them, sorted by the latter.
 
@@ -124,22 +171,15 @@ class _Pairs:
     """
 
     def __init__(self, annotations: np.ndarray, radius: float, wanted: np.ndarray):
-        if not 0 < radius < np.inf:
-            raise ValueError(f'radius={radius} must be a positive number of pixels')
         height, width = annotations.shape[1:]
-        # further than the image is wide there is nothing
-        down, right = min(int(radius), height - 1), min(int(radius), width - 1)
-        y, x = np.mgrid[-down : down + 1, -right : right + 1]
-        squared = x * x + y * y
-        near = squared <= radius * radius
-        distances = np.rint(np.sqrt(squared[near]) * UNIT).astype(np.int64)
+        y, x, distances = _disc(radius, height, width)
         places = np.nonzero(annotations)
         parts = []
         # some annotated pixels at a time: of large images and radii all would not fit
         step = max(1, 2_000_000 // len(distances))
         for start in range(0, max(len(places[0]), 1), step):
             annotator, ys, xs = (axis[start : start + step, None] for axis in places)
-            ys, xs = ys + y[near], xs + x[near]
+            ys, xs = ys + y, xs + x
             inside = (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
             inside[inside] = wanted[ys[inside], xs[inside]]
             truth, offset = np.nonzero(inside)

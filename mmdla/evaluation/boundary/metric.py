@@ -22,8 +22,10 @@ from .scores import (
     counting_pool,
     map_hints,
     map_values,
+    prepare_solver,
     threshold_values,
 )
+from .solvers import solver_name
 
 WAITING = 4  # images per process that may wait
 
@@ -56,14 +58,17 @@ class BoundaryMetric(BaseMetric):
             during training, are faster but less accurate, which the log mentions. Default: 99.
         max_dist (float): Largest distance of a match, as a fraction of the diagonal. Default: 0.0075.
         thin (bool): Thin the binary maps. Default: True.
-        nms (bool): Apply non-maximum suppression first
-            (:func:`mmdla.evaluation.boundary.nms.edge_nms`).
-            Default: False.
+        nms (bool | dict): Apply non-maximum suppression first,
+            :func:`mmdla.evaluation.boundary.nms.edge_nms`; a dict has its arguments. Default: False.
         num_workers (int): Processes that count matches. Default: 0, this process counts.
+        solver (str, optional): ``'numba'``, ``'scipy'``, or None for Numba where it is installed
+            (``pip install 'mmdla[scoring]'``). Both count the same; the log names the one in use.
+            Default: None.
         **kwargs: Of :class:`mmengine.evaluator.BaseMetric`. The default prefix is ``'boundary'``.
 
     Raises:
         ValueError: If an argument is impossible, or a data sample lacks a field.
+        ImportError: If ``solver='numba'`` and Numba is not installed.
         FileNotFoundError, BoundaryFileError: If annotations are missing or cannot be read.
 
     Source: the benchmark of Arbelaez et al., Contour Detection and Hierarchical Image Segmentation,
@@ -78,8 +83,9 @@ class BoundaryMetric(BaseMetric):
         thresholds: int = 99,
         max_dist: float = 0.0075,
         thin: bool = True,
-        nms: bool = False,
+        nms: bool | dict = False,
         num_workers: int = 0,
+        solver: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -88,8 +94,9 @@ class BoundaryMetric(BaseMetric):
             raise ValueError(f'max_dist={max_dist!r} must be a fraction of the diagonal, from 0 to 1')
         if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
             raise ValueError(f'num_workers={num_workers!r} must be a number of processes, 0 or more')
+        self.solver: str = solver_name(solver)
         self.settings: dict[str, Any] = dict(
-            thresholds=thresholds, max_dist=max_dist, thin=thin, nms=nms
+            thresholds=thresholds, max_dist=max_dist, thin=thin, nms=nms, solver=self.solver
         )
         self.num_workers: int = num_workers
         self._pool: ProcessPoolExecutor | None = None
@@ -108,7 +115,9 @@ class BoundaryMetric(BaseMetric):
             arguments = (probability, annotations, path, self.settings)
             values = map_values(probability)
             if self.num_workers:
-                self._pool = self._pool or counting_pool(self.num_workers)
+                if self._pool is None:
+                    prepare_solver(self.solver)  # here, so that not every process compiles
+                    self._pool = counting_pool(self.num_workers)
                 self.results.append((path, self._pool.submit(count_image, *arguments), values))
                 # Limit the number of waiting maps; this also raises errors early.
                 waiting = len(self.results) - WAITING * self.num_workers
@@ -147,6 +156,7 @@ class BoundaryMetric(BaseMetric):
         counts = {path: count for path, count, _ in results}
         if len(counts) < len(results):
             raise ValueError(f'{len(results)} results for {len(counts)} images: some occur twice')
+        print_log(f'Boundaries were matched by {self.solver}.', 'current')
         if self.settings['thresholds'] != 99:
             number = self.settings['thresholds']
             print_log(f'Boundaries at {number} thresholds; the benchmark has 99.', 'current')

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
-from ...io.boundary_files import check_boundary_map, read_annotations, read_boundary_map
+from ...io.boundary_files import average_boundary_maps, check_boundary_map, read_annotations
 from .matching import match_thresholds
 from .nms import edge_nms
 from .thinning import thin_at_thresholds
+
+# How the papers score each data set: the largest distance of a match, and the non-maximum suppression.
+PRESETS: dict[str, dict] = {
+    # Structured Edges' and HED's evaluation
+    'bsds': dict(max_dist=0.0075, nms=dict(radius=1, border=5, multiplier=1.01, smooth=1)),
+    # RCF: 0.011 in the paper, a radius of 4 in its script
+    'nyudv2': dict(max_dist=0.011, nms=dict(radius=4, border=5, multiplier=1.01, smooth=0)),
+    # RCF's script, and BDCN for the distance
+    'multicue': dict(max_dist=0.0075, nms=dict(radius=2, border=5, multiplier=1.01, smooth=0)),
+    # DexiNed: RCF's script with 1, 5, 1.03
+    'biped': dict(max_dist=0.0075, nms=dict(radius=1, border=5, multiplier=1.03, smooth=0)),
+}
 
 SMALL = 0.05  # no map of a data set whose largest value is below is on the right scale, most likely
 
@@ -38,7 +50,8 @@ def count_boundaries(
     thresholds: int = 99,
     max_dist: float = 0.0075,
     thin: bool = True,
-    nms: bool = False,
+    nms: bool | Mapping[str, float] = False,
+    solver: str | None = None,
 ) -> np.ndarray:
     """Count what a boundary map gets right, at each threshold.
 
@@ -48,7 +61,10 @@ def count_boundaries(
         thresholds (int): n for k / (n + 1). Default: 99.
         max_dist (float): How far a match may be, as a share of the image's diagonal. Default: 0.0075.
         thin (bool): Thin the binary maps. Default: True.
-        nms (bool): Suppress non-maxima before (:func:`edge_nms`). Default: False.
+        nms (bool | Mapping): Suppress non-maxima before, with :func:`edge_nms`; a mapping holds its
+            arguments. Default: False.
+        solver (str, optional): ``'numba'``, ``'scipy'``, or None for Numba where it is installed. Both
+            count the same. Default: None.
 
     Returns:
         np.ndarray: Of shape (thresholds, 4): annotated pixels that are matched and all of them, both
@@ -57,6 +73,7 @@ def count_boundaries(
     Raises:
         ValueError: If the map is none, the annotations differ from it in size, or an argument is
             impossible.
+        ImportError: For ``solver='numba'`` without Numba.
     """
     probability = check_boundary_map(np.asarray(probability), 'probability')
     annotations = np.asarray(annotations, bool)
@@ -66,31 +83,37 @@ def count_boundaries(
             f'{annotations.shape}: they must be (H, W) and (annotators, H, W)'
         )
     if not 0 < max_dist < 1:
-        raise ValueError(f'max_dist={max_dist!r} must be a share of the diagonal, from 0 to 1')
+        raise ValueError(f'max_dist={max_dist!r} must be a fraction of the diagonal, from 0 to 1')
     values = threshold_values(thresholds)
-    if nms:
-        probability = edge_nms(probability)
-    maps = thin_at_thresholds(probability, values) if thin else probability >= values[:, None, None]
+    if nms or isinstance(nms, Mapping):
+        arguments: Mapping[str, Any] = nms if isinstance(nms, Mapping) else {}
+        probability = edge_nms(probability, **arguments)
+    if thin:
+        maps = thin_at_thresholds(probability, values.tolist(), solver)
+    else:
+        maps = probability >= values[:, None, None]
     counts = np.zeros((thresholds, 4), np.int64)
     counts[:, 1] = annotations.sum()
     counts[:, 3] = maps.sum((1, 2))
     # A radius below one pixel still matches pixels that coincide.
     radius = max_dist * float(np.hypot(*probability.shape))
-    for row, (found, right) in zip(counts, match_thresholds(maps, annotations, radius), strict=True):
+    matched = match_thresholds(maps, annotations, radius, solver)
+    for row, (found, right) in zip(counts, matched, strict=True):
         row[0], row[2] = found.sum(), right.sum()
     return counts
 
 
 def count_image(
-    probability: np.ndarray | str | os.PathLike,
+    probability: np.ndarray | str | os.PathLike | Sequence[str | os.PathLike],
     annotations: str | os.PathLike,
     name: str,
-    settings: Mapping[str, object],
+    settings: Mapping[str, Any],
 ) -> np.ndarray:
     """Count what the boundary map of an image gets right: what the processes of a pool do.
 
     Args:
-        probability (np.ndarray | str | PathLike): The map, or its file.
+        probability (np.ndarray | str | PathLike | Sequence): The map, or its file; or the files of
+            several maps, which are averaged.
         annotations (str | PathLike): What :func:`mmdla.io.boundary_files.read_annotations` reads.
         name (str): The image's, for messages.
         settings (Mapping): Of :func:`count_boundaries`.
@@ -99,7 +122,8 @@ def count_image(
         ValueError: If map and annotations differ in size, or one is none.
     """
     if not isinstance(probability, np.ndarray):
-        probability = read_boundary_map(probability)
+        paths = [probability] if isinstance(probability, str | os.PathLike) else probability
+        probability = average_boundary_maps(paths)
     truth = read_annotations(annotations)
     if truth.shape[1:] != probability.shape:
         raise ValueError(
@@ -156,14 +180,39 @@ def map_hints(values: Mapping[str, tuple[float, float]], lowest: float) -> list[
     return hints
 
 
+def prepare_solver(solver: str | None = None) -> None:
+    """Count once, so that what Numba compiles, or loads from its cache, is there."""
+    count_boundaries(np.eye(8), np.eye(8, dtype=bool)[None], thresholds=2, max_dist=0.1, solver=solver)
+
+
 def counting_pool(processes: int) -> ProcessPoolExecutor:
     """Processes that count images, each with one thread; started as multiprocessing is set to."""
-    return ProcessPoolExecutor(processes, initializer=_single_threaded)
+    return ProcessPoolExecutor(processes, initializer=cv2.setNumThreads, initargs=(0,))
 
 
-def _single_threaded() -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+def best_maps(
+    counts: Sequence[Mapping[str, np.ndarray]],
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Choose for each image the map that is best at its own best threshold.
+
+    For detectors that predict maps of several granularities of an image.
+
+    Args:
+        counts (Sequence[Mapping[str, np.ndarray]]): Of each granularity, the counts of images by name.
+
+    Returns:
+        tuple[dict, dict]: The counts of the chosen maps, and which was chosen, from 0, both by name. Of
+        equal ones the first is chosen.
+
+    Raises:
+        ValueError: If the granularities are of different images.
+    """
+    names = list(counts[0])
+    if any(set(each) != set(names) for each in counts):
+        raise ValueError('the granularities must be of the same images')
+    best = np.array([BoundaryScores.of({n: each[n] for n in names}).images()[:, 3] for each in counts])
+    chosen = dict(zip(sorted(names), best.argmax(0).tolist()))
+    return {name: counts[chosen[name]][name] for name in names}, {name: chosen[name] for name in names}
 
 
 def precision_recall(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -45,7 +45,7 @@ class SemanticBoundaryMetric(BaseMetric):
             usual for Cityscapes. Default: 0.02.
         thresholds (int): n for k / (n + 1); not for ``'masks'``. Default: 99.
         thin (bool): Thin the binary maps. Default: True.
-        nms (bool): Suppress non-maxima before. Default: False.
+        nms (bool | dict): Suppress non-maxima before, with the arguments of a dict. Default: False.
         num_workers (int): Processes that count, beside this one; 0 to count in this one. Default: 0.
         ignore_index (int): The label that is ignored. Default: 255.
         **kwargs: Of :class:`mmengine.evaluator.BaseMetric`. The default prefix is ``'boundary'``.
@@ -65,7 +65,7 @@ class SemanticBoundaryMetric(BaseMetric):
         max_dist: float = 0.02,
         thresholds: int = 99,
         thin: bool = True,
-        nms: bool = False,
+        nms: bool | dict = False,
         num_workers: int = 0,
         ignore_index: int = 255,
         **kwargs: Any,
@@ -74,7 +74,7 @@ class SemanticBoundaryMetric(BaseMetric):
         if source not in SOURCES:
             raise ValueError(f'source={source!r} must be one of {", ".join(SOURCES)}')
         if not 0 < max_dist < 1:
-            raise ValueError(f'max_dist={max_dist!r} must be a share of the diagonal, from 0 to 1')
+            raise ValueError(f'max_dist={max_dist!r} must be a fraction of the diagonal, from 0 to 1')
         if num_workers < 0:
             raise ValueError(f'num_workers={num_workers!r} must be a number of processes, 0 or more')
         self.source = source

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .solvers import choose_solver
+
 # Neighbours x1 ... x8, counter-clockwise from the right.
 NEIGHBOURS = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 
 CHUNK = 8192  # pixels at a time, so that what is computed of them stays in the cache
 
 
-def thin_at_thresholds(probability: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+def thin_at_thresholds(
+    probability: np.ndarray, thresholds: Sequence[float], solver: str | None = None
+) -> np.ndarray:
     r"""Binarize a map at each threshold, :math:`p \ge t`, and thin it until nothing changes.
 
     A pixel goes if all three hold; the second half-step has the third condition turned by 180 degrees:
@@ -27,40 +31,51 @@ def thin_at_thresholds(probability: np.ndarray, thresholds: Sequence[float]) -> 
     Args:
         probability (np.ndarray): Of shape (H, W).
         thresholds (Sequence[float]): They must rise.
+        solver (str, optional): ``'numba'``, ``'scipy'`` for NumPy, or None for Numba where it is
+            installed. Both return the same. Default: None.
 
     Returns:
         np.ndarray: Booleans of shape (thresholds, H, W).
 
     Raises:
         ValueError: If the thresholds do not rise.
+        ImportError: For ``solver='numba'`` without Numba.
 
     Source: Guo and Hall, Parallel Thinning with Two-Subiteration Algorithms, 1989, A1; the same as
     MATLAB's ``bwmorph(..., 'thin', inf)``, which the official benchmark uses, and scikit-image's
     ``thin``.
     """
-    thresholds = np.asarray(thresholds, float)
-    if thresholds.ndim != 1 or not (np.diff(thresholds) > 0).all():
-        raise ValueError(f'thresholds={thresholds.tolist()} must rise')
+    levels = np.asarray(thresholds, float)
+    if levels.ndim != 1 or not (np.diff(levels) > 0).all():
+        raise ValueError(f'thresholds={levels.tolist()} must rise')
     height, width = probability.shape
-    above = np.searchsorted(thresholds, probability, side='right')
+    compiled = choose_solver(solver)
+    above = np.searchsorted(levels, probability, side='right')
     thinned = np.empty((len(thresholds), height, width), bool)
     for first in range(0, len(thresholds), 64):
         bits = min(64, len(thresholds) - first)
         # the lowest k bits, for k thresholds passed
         words = np.array([(1 << k) - 1 for k in range(bits + 1)], np.uint64)
         padded = np.pad(words[np.clip(above - first, 0, bits)], 1)
-        _thin(padded)
+        if compiled is None:
+            _thin(padded)
+        else:
+            compiled.thin_words(padded, _offsets(padded.shape[1]))
         inner = padded[1:-1, 1:-1]
         for bit in range(bits):
             thinned[first + bit] = (inner >> np.uint64(bit)) & np.uint64(1)
     return thinned
 
 
+def _offsets(width: int) -> np.ndarray:
+    """Steps to the neighbours in the flat array of an image."""
+    return np.array([y * width + x for y, x in NEIGHBOURS])
+
+
 def _thin(words: np.ndarray) -> None:
     """Thin 64 binary images, a bit each, in place; with a border of zeros."""
-    width = words.shape[1]
     flat = words.reshape(-1)
-    offsets = np.array([y * width + x for y, x in NEIGHBOURS])
+    offsets = _offsets(words.shape[1])
     # A half-step looks anew at what has a neighbour that changed since it looked last.
     candidates = changed = np.flatnonzero(flat)
     half = 0
