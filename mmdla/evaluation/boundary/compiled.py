@@ -17,8 +17,6 @@ and Volgenant, 1987. Costs are int64, so that they are exact.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
@@ -265,13 +263,13 @@ def _search(
     if not grows:
         far = partner[end]
         partner[end] = -1
-    near: Any = np.int32(-1)
-    while near != root:
+    while True:
         near = parent[far]
         free = partner[near]
         partner[near], partner[far] = far, near
+        if near == root:
+            return grows
         far = free
-    return grows
 
 
 @njit(cache=True, nogil=True)
