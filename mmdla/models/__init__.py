@@ -2,9 +2,9 @@
 
 from ..registry import extensions, lazy_attributes
 from .backbones import DLA, DRN, AggregatedStages, SqueezeNet
-from .necks import IDAUp
+from .necks import AFAUp, IDAUp
 
 # What needs mmseg or mmpretrain is not for `import *`.
-__all__ = ['DLA', 'DRN', 'AggregatedStages', 'IDAUp', 'SqueezeNet']
+__all__ = ['DLA', 'DRN', 'AFAUp', 'AggregatedStages', 'IDAUp', 'SqueezeNet']
 
 __getattr__ = lazy_attributes(__name__, extensions('MODELS'))
