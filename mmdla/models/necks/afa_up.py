@@ -35,8 +35,8 @@ class AFAUp(IDAUp):
             inside (True), or only what is cheap (``'norm'``). Default: False.
         conv_cfg (dict, optional): Convolutions. Default: plain.
         norm_cfg (dict): Normalization. Default: ``dict(type='BN')``.
-        act_cfg (dict): Activation. Networks trained with InPlace-ABN, as six of the seven published ones
-            were, need ``dict(type='LeakyReLU', negative_slope=0.01)``. Default: ``dict(type='ReLU')``.
+        act_cfg (dict): Activation. Networks trained with InPlace-ABN, as six of the seven published
+            ones, need ``dict(type='LeakyReLU', negative_slope=0.01)``. Default: ``dict(type='ReLU')``.
         init_cfg (dict | list[dict], optional): Default: that of :class:`IDAUp`.
 
     Raises:
