@@ -24,9 +24,19 @@ MIM = Path(__file__).parent / '.mim'
 EXTENSIONS = {
     'mmseg': {
         'MODELS': {
-            'mmdla.models.decode_heads': ['IDAUpHead', 'LinearHead', 'BoundaryHead'],
+            'mmdla.models.decode_heads': [
+                'IDAUpHead',
+                'LinearHead',
+                'BoundaryHead',
+                'LinearBoundaryHead',
+                'ObjectContextHead',
+            ],
             'mmdla.models.losses': ['BoundaryCrossEntropyLoss', 'BalancedBoundaryLoss'],
-            'mmdla.models.segmentors': ['LogProbTTAModel', 'BoundaryTTAModel'],
+            'mmdla.models.segmentors': [
+                'LogProbTTAModel',
+                'BoundaryTTAModel',
+                'MultiScaleSegmentor',
+            ],
         },
         'DATASETS': {
             'mmdla.datasets.boundaries': ['BSDS500Dataset', 'PASCALBoundariesDataset'],
