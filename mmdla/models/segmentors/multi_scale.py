@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+import torch
 import torch.nn.functional as F
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.utils import OptSampleList, SampleList, add_prefix
@@ -131,37 +133,46 @@ class MultiScaleSegmentor(EncoderDecoder):
     def _predict_scales(
         self, inputs: Tensor, name: str
     ) -> tuple[dict[float, list[Tensor]], dict[float, Tensor]]:
-        """Each scale's predictions, by head, and its weight, of the size that ``inputs`` have."""
+        """Each scale's predictions, by head, and its weight, at the enlarged images' size."""
         scales, divisor = self._settings(name)
         train = name == 'train_cfg'
-        size = inputs.shape[2:]
         if divisor > 1:
-            inputs = _resize(inputs, [-(-side // divisor) * divisor for side in size])
-        whole = inputs.shape[2:]
+            inputs = _resize(inputs, [-(-side // divisor) * divisor for side in inputs.shape[2:]])
+        size = inputs.shape[2:]
         heads = list(self._heads().values()) if train else [self.decode_head]
         predictions, features = {}, {}
         for scale in scales:
-            x = inputs if scale == 1 else _resize(inputs, _scaled(whole, scale))
+            x = inputs if scale == 1 else _resize(inputs, _scaled(size, scale))
             features[scale], logits = self._decode(self.extract_feat(x), train)
-            meta = [dict(img_shape=x.shape[2:])]
-            full = [head.predict_by_feat(z, meta) for head, z in zip(heads, logits)]
-            predictions[scale] = [_resize(_resize(p, whole), size) for p in full]
+            predictions[scale] = [
+                self._upsample(head, z, x.shape[2:], size) for head, z in zip(heads, logits)
+            ]
         if self.scale_space_attn is None:
             return predictions, {}
         middle = features[min(scales, key=lambda s: abs(s - 1))].shape[2:]
         attention = [self._attend(_resize(features[s], middle)) for s in scales]
         weights = self.scale_space_attn.weights(attention)
-        return predictions, {s: _resize(_resize(w, whole), size) for s, w in zip(scales, weights)}
+        return predictions, {s: _resize(w, size) for s, w in zip(scales, weights)}
 
+    @staticmethod
+    def _upsample(head: nn.Module, logits: Tensor, scaled: torch.Size, size: torch.Size) -> Tensor:
+        """A head's logits at every pixel, from those of the image at a scale."""
+        if type(head).predict_by_feat is BaseDecodeHead.predict_by_feat:
+            return head.predict_by_feat(logits, [dict(img_shape=size)])
+        # A head that upsamples by its stride gives the scaled image's size first.
+        return _resize(head.predict_by_feat(logits, [dict(img_shape=scaled)]), size)
+
+    @staticmethod
     def _render(
-        self, predictions: dict[float, list[Tensor]], weights: dict[float, Tensor]
+        predictions: dict[float, list[Tensor]], weights: dict[float, Tensor], size: Sequence[int]
     ) -> list[Tensor]:
-        """``P``, by head."""
+        """``P``, by head, of a height and width."""
         if not weights:
             (found,) = predictions.values()
-            return found
-        columns = zip(*predictions.values())
-        return [sum(w * p for w, p in zip(weights.values(), column)) for column in columns]
+        else:
+            columns = zip(*predictions.values())
+            found = [sum(w * p for w, p in zip(weights.values(), column)) for column in columns]
+        return [_resize(p, size) for p in found]
 
     def scale_weights(self, inputs: Tensor) -> dict[float, Tensor]:
         """What each scale of ``test_cfg`` counts at each pixel, for figures.
@@ -172,11 +183,12 @@ class MultiScaleSegmentor(EncoderDecoder):
         Returns:
             dict[float, Tensor]: By scale, (N, 1, H, W); empty without ``scale_attention``.
         """
-        return self._predict_scales(inputs, 'test_cfg')[1]
+        weights = self._predict_scales(inputs, 'test_cfg')[1]
+        return {scale: _resize(w, inputs.shape[2:]) for scale, w in weights.items()}
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Rendered logits, (N, out_channels, H, W) of the images' size."""
-        return self._render(*self._predict_scales(inputs, 'test_cfg'))[0]
+        return self._render(*self._predict_scales(inputs, 'test_cfg'), inputs.shape[2:])[0]
 
     def _forward(self, inputs: Tensor, data_samples: OptSampleList = None) -> Tensor:
         """Rendered logits, (N, out_channels, H, W) of the images' size."""
@@ -194,13 +206,15 @@ class MultiScaleSegmentor(EncoderDecoder):
         """
         predictions, weights = self._predict_scales(inputs, 'train_cfg')
         losses: dict[str, Tensor] = {}
-        for (name, head), p in zip(self._heads().items(), self._render(predictions, weights)):
+        labels = self.decode_head._stack_batch_gt(data_samples).squeeze(1)
+        size = labels.shape[1:]
+        rendered = self._render(predictions, weights, size)
+        for (name, head), p in zip(self._heads().items(), rendered):
             losses |= add_prefix(head.loss_by_feat(p, data_samples), name)
         if self.loss_scale is not None:
-            head = self.decode_head
-            labels = head._stack_batch_gt(data_samples).squeeze(1)
+            ignored = self.decode_head.ignore_index
             for scale, (p, *_) in predictions.items():
-                value = self.loss_scale(p, labels, ignore_index=head.ignore_index)
+                value = self.loss_scale(_resize(p, size), labels, ignore_index=ignored)
                 losses[f'scale_{scale:g}.{self.loss_scale.loss_name}'] = value
         return losses
 
