@@ -133,16 +133,16 @@ class MultiScaleSegmentor(EncoderDecoder):
     def _predict_scales(
         self, inputs: Tensor, name: str
     ) -> tuple[dict[float, list[Tensor]], dict[float, Tensor]]:
-        """Each scale's predictions, by head, and its weight, at the enlarged images' size."""
+        """Each scale's predictions, by head, and its weight, of the images' size."""
         scales, divisor = self._settings(name)
         train = name == 'train_cfg'
-        if divisor > 1:
-            inputs = _resize(inputs, [-(-side // divisor) * divisor for side in inputs.shape[2:]])
         size = inputs.shape[2:]
+        if divisor > 1:
+            inputs = _resize(inputs, [-(-side // divisor) * divisor for side in size])
         heads = list(self._heads().values()) if train else [self.decode_head]
         predictions, features = {}, {}
         for scale in scales:
-            x = inputs if scale == 1 else _resize(inputs, _scaled(size, scale))
+            x = inputs if scale == 1 else _resize(inputs, _scaled(inputs.shape[2:], scale))
             features[scale], logits = self._decode(self.extract_feat(x), train)
             predictions[scale] = [
                 self._upsample(head, z, x.shape[2:], size) for head, z in zip(heads, logits)
@@ -163,16 +163,13 @@ class MultiScaleSegmentor(EncoderDecoder):
         return _resize(head.predict_by_feat(logits, [dict(img_shape=scaled)]), size)
 
     @staticmethod
-    def _render(
-        predictions: dict[float, list[Tensor]], weights: dict[float, Tensor], size: Sequence[int]
-    ) -> list[Tensor]:
-        """``P``, by head, of a height and width."""
+    def _render(predictions: dict[float, list[Tensor]], weights: dict[float, Tensor]) -> list[Tensor]:
+        """``P``, by head."""
         if not weights:
             (found,) = predictions.values()
-        else:
-            columns = zip(*predictions.values())
-            found = [sum(w * p for w, p in zip(weights.values(), column)) for column in columns]
-        return [_resize(p, size) for p in found]
+            return found
+        columns = zip(*predictions.values())
+        return [sum(w * p for w, p in zip(weights.values(), column)) for column in columns]
 
     def scale_weights(self, inputs: Tensor) -> dict[float, Tensor]:
         """What each scale of ``test_cfg`` counts at each pixel, for figures.
@@ -183,12 +180,11 @@ class MultiScaleSegmentor(EncoderDecoder):
         Returns:
             dict[float, Tensor]: By scale, (N, 1, H, W); empty without ``scale_attention``.
         """
-        weights = self._predict_scales(inputs, 'test_cfg')[1]
-        return {scale: _resize(w, inputs.shape[2:]) for scale, w in weights.items()}
+        return self._predict_scales(inputs, 'test_cfg')[1]
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Rendered logits, (N, out_channels, H, W) of the images' size."""
-        return self._render(*self._predict_scales(inputs, 'test_cfg'), inputs.shape[2:])[0]
+        return self._render(*self._predict_scales(inputs, 'test_cfg'))[0]
 
     def _forward(self, inputs: Tensor, data_samples: OptSampleList = None) -> Tensor:
         """Rendered logits, (N, out_channels, H, W) of the images' size."""
@@ -206,15 +202,14 @@ class MultiScaleSegmentor(EncoderDecoder):
         """
         predictions, weights = self._predict_scales(inputs, 'train_cfg')
         losses: dict[str, Tensor] = {}
-        labels = self.decode_head._stack_batch_gt(data_samples).squeeze(1)
-        size = labels.shape[1:]
-        rendered = self._render(predictions, weights, size)
+        rendered = self._render(predictions, weights)
         for (name, head), p in zip(self._heads().items(), rendered):
             losses |= add_prefix(head.loss_by_feat(p, data_samples), name)
         if self.loss_scale is not None:
-            ignored = self.decode_head.ignore_index
+            head = self.decode_head
+            labels = head._stack_batch_gt(data_samples).squeeze(1)
             for scale, (p, *_) in predictions.items():
-                value = self.loss_scale(_resize(p, size), labels, ignore_index=ignored)
+                value = self.loss_scale(p, labels, ignore_index=head.ignore_index)
                 losses[f'scale_{scale:g}.{self.loss_scale.loss_name}'] = value
         return losses
 
