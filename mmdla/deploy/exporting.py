@@ -57,7 +57,8 @@ def export(
       :class:`mmdla.ClassMapHead` ``class_maps`` (N, classes, h, w);
     - ``logits`` (N, out_channels, H, W), of an ``EncoderDecoder`` of mmseg, at the images' size, before
       softmax or, with one channel, before the sigmoid and the threshold that the file holds;
-    - ``probability`` (N, H, W), of such with a ``BoundaryHead``.
+    - ``probability`` (N, H, W), of such with a ``BoundaryHead`` or a
+      ``LinearBoundaryHead``.
 
     N, H and W are free: the size of the example binds none of them. mmseg's sliding windows are no part
     of the graph, which takes whole images, or whatever windows it is given.
@@ -269,7 +270,8 @@ def task_of(model: nn.Module) -> str:
             )
         return 'classification'
     if _is_instance(model, 'mmseg.models', 'EncoderDecoder'):
-        is_boundary = _is_instance(model.decode_head, 'mmdla.models.decode_heads', 'BoundaryHead')
+        kind = 'BoundaryOutputs'
+        is_boundary = _is_instance(model.decode_head, 'mmdla.models.decode_heads.boundary_head', kind)
         return 'boundaries' if is_boundary else 'segmentation'
     raise ValueError(
         f"model of type {type(model).__name__}: must be mmpretrain's ImageClassifier or mmseg's "

@@ -184,11 +184,11 @@ class MultiScaleSegmentor(EncoderDecoder):
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Rendered logits, (N, out_channels, H, W) of the images' size."""
-        return self._render(*self._predict_scales(inputs, 'test_cfg'))[0]
+        return self._forward(inputs)
 
     def _forward(self, inputs: Tensor, data_samples: OptSampleList = None) -> Tensor:
         """Rendered logits, (N, out_channels, H, W) of the images' size."""
-        return self.encode_decode(inputs, [])
+        return self._render(*self._predict_scales(inputs, 'test_cfg'))[0]
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict:
         """Losses of the rendered predictions, and of each scale's.
