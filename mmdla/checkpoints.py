@@ -111,7 +111,7 @@ class LoadReport:
         converted (list[str]): Entries taken under other names.
         left_out (dict[str, list[str]]): The others, by the reason.
         missing (list[str]): What the network has and the file has not, or of another shape.
-        remarks (list[str]): What else the user should know, a sentence each.
+        remarks (list[str]): Likely mistakes, a sentence each.
     """
 
     source: str
@@ -207,6 +207,7 @@ class Converted:
             itself does not use is not among them.
         down_ratio (int | None): Output stride of a segmentation network or a detector.
         num_classes (int | None): Classes of its classifier.
+        inplace_abn (bool): Whether its batch norms were converted from InPlace-ABN.
     """
 
     format: str
@@ -218,6 +219,7 @@ class Converted:
     left_out: tuple[str, ...] = ()
     down_ratio: int | None = None
     num_classes: int | None = None
+    inplace_abn: bool = False
 
 
 def convert_released(
@@ -340,8 +342,7 @@ def _convert(
     start = 'backbone.' if rest else ''
     names = {f'{start}{name}': key for name, key in network.items()} | rest
     state_dict = {name: _value(name, tensors[key]) for name, key in names.items()}
-    if form == AUTHORS_AFA:
-        _convert_norms(state_dict, names, report, inplace_abn)
+    converted = form == AUTHORS_AFA and _convert_norms(state_dict, names, report, inplace_abn)
     old = {under[name] for name in CLASSIFIER & under.keys()}.difference(rest.values())
     report.leave_out(sorted(old), OLD_CLASSIFIER)
     report.converted = list(names.values())
@@ -358,6 +359,7 @@ def _convert(
         tuple(sorted(report.modules(k for k in left if roots[k] == root))),
         down_ratio,
         tensors[classes].numel() if classes else None,
+        converted,
     )
 
 
@@ -377,25 +379,27 @@ def _convert_norms(
     names: dict[str, str],
     report: LoadReport,
     inplace_abn: bool | None,
-) -> None:
+) -> bool:
     """Make plain batch norms, in place, of what an AFA-DLA has beside its backbone.
 
     InPlace-ABN has the scale ``|weight| + eps``. Biases before a norm, which mmseg's OCR layers do not
     have, are subtracted from its mean.
+
+    Returns:
+        bool: Whether they were InPlace-ABN's.
     """
     if inplace_abn is None:
         name = re.search(r'afa_dla_up\w*\.ckpt', report.source)
         inplace_abn = AFA_FILES.get(name[0]) if name else None
-        if inplace_abn:
-            report.remarks.append(f'{name[0]} is published with InPlace-ABN, and converted from it')
     means = [n for n in names if n.endswith('.running_mean') and not n.startswith('backbone.')]
     norms = [name.removesuffix('running_mean') for name in means]
     negative = [n for n in norms if (state_dict[f'{n}weight'] < 0).any()]
     if negative and inplace_abn is None:
         report.remarks.append(
-            f'{len(negative)} batch norms have negative weights ({_listed(negative, 2)}), a sign of '
-            'InPlace-ABN, whose scale is the absolute value: if it was trained with it, convert it '
-            'with inplace_abn=True; with inplace_abn=False this remark goes away'
+            f'{len(negative)} batch norms have negative weights '
+            f'({_listed((n.rstrip(".") for n in negative), 2)}), a sign of InPlace-ABN, whose scales are '
+            'absolute values: if it was trained with it, load or convert it with inplace_abn=True, '
+            'otherwise with inplace_abn=False'
         )
     for norm in norms:
         if inplace_abn:
@@ -405,6 +409,7 @@ def _convert_norms(
             mean = f'{norm}running_mean'
             state_dict[mean] = state_dict[mean] - state_dict.pop(bias)
             report.leave_out([names.pop(bias)], FOLDED)
+    return bool(inplace_abn)
 
 
 def _value(name: str, value: Tensor) -> Tensor:

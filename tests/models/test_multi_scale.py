@@ -233,6 +233,7 @@ def test_dialects_are_told_apart(golden):
     torch.testing.assert_close(plain.state_dict[name], state[key])
     (remark,) = plain.report.remarks
     assert remark.startswith('45 batch norms have negative weights (neck.')
+    assert not plain.inplace_abn
     assert remark in plain.report.summary()
     assert not convert_released(state, 'mine.ckpt', inplace_abn=False).report.remarks
     for converted in (
@@ -240,6 +241,8 @@ def test_dialects_are_told_apart(golden):
         convert_released(state, 'a/afa_dla_up_dla34.ckpt'),
         convert_released(state, "checkpoint 'https://hub/afa_dla_up_ocr_ssr_dla102x_cv_3.ckpt'"),
     ):
+        assert converted.inplace_abn
+        assert not converted.report.remarks
         torch.testing.assert_close(converted.state_dict[name], state[key].abs() + ABN_EPS)
         backbone = 'backbone.level2.tree1.bn1.weight'
         assert torch.equal(converted.state_dict[backbone], state[f'net.backbone.base.{backbone[9:]}'])
@@ -247,6 +250,31 @@ def test_dialects_are_told_apart(golden):
     published = convert_released(state, 'afa_dla_up_ocr_ssr_dla102x.ckpt')
     torch.testing.assert_close(published.state_dict[name], state[key])
     assert not published.report.remarks
+
+
+def test_convert_tool(golden, tmp_path, run_tool):
+    gold = golden('afa_dla102x_ocr_ssr')
+    torch.save(dict(state_dict=gold.state_dict(), epoch=1), tmp_path / 'a.ckpt')
+    for option, act_cfg in (
+        ((), ''),
+        (('--inplace-abn',), ", act_cfg=dict(type='LeakyReLU', negative_slope=0.01)"),
+    ):
+        status, text = run_tool(
+            'model_converters/convert_released.py',
+            tmp_path / 'a.ckpt',
+            tmp_path / f'b{len(option)}.pth',
+            *option,
+        )
+        assert status == 0
+        assert (
+            "This was authors' AFA-DLA, DLA '102x'. What loads the result: MultiScaleSegmentor with "
+            "DLA(arch='102x', out_indices=(1, 2, 3, 4, 5)), AFAUp(in_channels=[32, 128, 256, 512, 1024]"
+            f'{act_cfg}), ObjectContextHead (in_channels=32, num_classes=19{act_cfg}) and 4 auxiliary '
+            f'heads like LinearHead and ScaleSpaceRendering(channels=256{act_cfg}).'
+        ) in text
+        assert 'a bias that the batch norm after it cancels, folded into its mean: ocr (2)' in text
+    model, _ = released(gold)
+    model.load_state_dict(torch.load(tmp_path / 'b0.pth')['state_dict'], strict=True)
 
 
 def test_a_backbone_takes_its_part(golden, tmp_path):

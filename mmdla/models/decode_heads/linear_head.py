@@ -33,12 +33,12 @@ class LinearHead(BaseDecodeHead):
         upsample (str): ``'bilinear'``, interpolation; or ``'deconv'``, the released frozen transposed
             convolution, which is the same but for the border, which it darkens: a corner keeps 0.32 of
             its value at stride 8. Default: ``'bilinear'``.
-        log_prob (bool): Return log-probabilities, the log-softmax of the upsampled logits, as AFA-DLA's
-            released code does: its losses are of these, and its multi-scale predictions sums of these.
-            Labels and probabilities are the same. Default: False.
         dropout_ratio (float): Dropout before the classifier. Default: 0, as released.
         init_cfg (dict | list[dict], optional): Initialization of the classifier. Default: as released,
             normal with variance 2 / out_channels.
+        log_prob (bool): Return log-probabilities, the log-softmax of the upsampled logits, as AFA-DLA's
+            released code does: its losses are of these, and its multi-scale predictions sums of these.
+            Labels and probabilities are the same. Default: False.
         **kwargs: Of :class:`mmseg.models.decode_heads.decode_head.BaseDecodeHead`: losses,
             ``ignore_index``, ``sampler``, ``out_channels`` ...
 
@@ -63,7 +63,6 @@ class LinearHead(BaseDecodeHead):
         in_index: int = -1,
         stride: int = 8,
         upsample: str = 'bilinear',
-        log_prob: bool = False,
         dropout_ratio: float = 0.0,
         init_cfg: dict | list[dict] | None = dict(
             type='Kaiming',
@@ -71,6 +70,7 @@ class LinearHead(BaseDecodeHead):
             nonlinearity='relu',
             override=dict(name='conv_seg'),
         ),
+        log_prob: bool = False,
         **kwargs,
     ):
         if type(in_channels) is not int:
