@@ -397,8 +397,8 @@ def _convert_norms(
     if negative and inplace_abn is None:
         report.remarks.append(
             f'{len(negative)} batch norms have negative weights '
-            f'({_listed((n.rstrip(".") for n in negative), 2)}), a sign of InPlace-ABN, whose scales are '
-            'absolute values: if it was trained with it, load or convert it with inplace_abn=True, '
+            f'({_listed((n.rstrip(".") for n in negative), 2)}), a sign of InPlace-ABN, whose scales '
+            'are absolute values: if it was trained with it, load or convert it with inplace_abn=True, '
             'otherwise with inplace_abn=False'
         )
     for norm in norms:

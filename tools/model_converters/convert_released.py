@@ -2,8 +2,8 @@
 
 Recognises by their keys, below any prefix and in any container, the authors' DLA and DRN classifiers,
 DLASeg (output stride 2, 4 or 8), AFA-DLA and DRNSeg, timm's DLA, ResNets with torchvision's names
-(DRN-A's too), mmdet3d's DLANet, the DLASeg of the CenterNet family, and the backbone of any other model;
-a file of PyTorch or safetensors, a path or an address.
+(DRN-A's too), mmdet3d's DLANet, the DLASeg of the CenterNet family, and the backbone of any other
+model; a file of PyTorch or safetensors, a path or an address.
 Writes a checkpoint that the matching config of this project loads strictly, and says what became of
 each entry of the file.
 """
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument(
         '--inplace-abn',
         action=argparse.BooleanOptionalAction,
-        help='whether an AFA-DLA was trained with InPlace-ABN; default: known of published files, or not',
+        help='whether an AFA-DLA was trained with InPlace-ABN; default: as published, or no',
     )
     args = parser.parse_args()
     if args.dst.exists() and not args.force:

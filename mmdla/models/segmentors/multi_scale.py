@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...registry import MODELS
 from ..layers import recompute
+from ..layers.recompute import exporting
 
 
 @MODELS.register_module()
@@ -216,7 +217,8 @@ class MultiScaleSegmentor(EncoderDecoder):
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear interpolation, where the size is another."""
-    if tuple(x.shape[2:]) == tuple(size):
+    # A branch on sizes would bind an exported graph to them; interpolation to the same size is exact.
+    if not exporting() and tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, tuple(size), mode='bilinear', align_corners=False)
 
