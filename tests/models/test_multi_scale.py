@@ -577,10 +577,10 @@ def test_what_is_exported_is_what_is_predicted(name):
     ('name', 'format', 'size'),
     [
         ('released', 'torch_export', (65, 97)),
-        ('released', 'onnx', (64, 96)),
-        ('context', 'torch_export', (64, 96)),
-        ('hierarchical', 'onnx', (65, 97)),
-        ('plain', 'torch_export', (65, 97)),
+        ('hierarchical', 'onnx', (64, 96)),
+        # Of several scales PyTorch takes minutes to read a file of these layers' sizes back.
+        ('context_alone', 'torch_export', (64, 96)),
+        ('context', 'onnx', (65, 97)),
         ('boundaries', 'onnx', (65, 97)),
     ],
 )
