@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -134,7 +135,7 @@ class AFAUp(IDAUp):
         for number, (step, taken, outs) in enumerate(self._steps(inputs)):
             ends.append(outs[-1])
             for i, deep in enumerate(step.align(taken)[1:], 1):
-                node = getattr(step, f'node_{i}')
+                node: Any = getattr(step, f'node_{i}')
                 if not hasattr(node, 'attention'):
                     raise ValueError(f'node: {type(node).__name__} has no method attention to ask')
                 (found[f'ida_{number}.node_{i}'],) = node.attention(outs[i - 1], deep)

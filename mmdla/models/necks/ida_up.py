@@ -137,6 +137,7 @@ class IDAUp(BaseModule):
     """
 
     default_node: Callable[..., nn.Module] = AggregationNode
+    out_channels: int | tuple[int, ...]
 
     @deprecated_api_warning(dict(form='variant'), 'IDAUp')
     def __init__(

@@ -97,7 +97,7 @@ class MultiScaleSegmentor(EncoderDecoder):
             raise ValueError(f'{name}.size_divisor={divisor!r}: must be a whole number, 1 or more')
         return tuple(sorted(scales)), divisor
 
-    def _heads(self) -> dict[str, nn.Module]:
+    def _heads(self) -> dict[str, Any]:
         """The heads that are trained, by the names under which their losses are logged."""
         heads = {'decode': self.decode_head}
         if hasattr(self.decode_head, 'forward_all'):
@@ -109,7 +109,7 @@ class MultiScaleSegmentor(EncoderDecoder):
             heads |= dict(zip(names, found))
         return heads
 
-    def _decode(self, feats: Sequence[Tensor], train: bool) -> tuple[Tensor | None, list[Tensor]]:
+    def _decode(self, feats: Sequence[Tensor], train: bool) -> tuple[Any, list[Tensor]]:
         """The features to attend to, and the logits of each of :meth:`_heads`, or of the first."""
         head = self.decode_head
         if hasattr(head, 'forward_all'):
@@ -156,7 +156,7 @@ class MultiScaleSegmentor(EncoderDecoder):
         return predictions, {s: _resize(w, size) for s, w in zip(scales, weights)}
 
     @staticmethod
-    def _upsample(head: nn.Module, logits: Tensor, scaled: torch.Size, size: torch.Size) -> Tensor:
+    def _upsample(head: Any, logits: Tensor, scaled: torch.Size, size: torch.Size) -> Tensor:
         """A head's logits at every pixel, from those of the image at a scale."""
         if type(head).predict_by_feat is BaseDecodeHead.predict_by_feat:
             return head.predict_by_feat(logits, [dict(img_shape=size)])
