@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from .io.checkpoint_files import (  # noqa: F401  all of them for others to impo
 AUTHORS_DLA = "authors' DLA classifier"
 TIMM_DLA = "timm's DLA classifier"
 AUTHORS_DLASEG = "authors' DLASeg"
+AUTHORS_AFA = "authors' AFA-DLA"
 AUTHORS_DRN = "authors' DRN classifier"
 RESNET = 'ResNet classifier'  # the authors' DRN-A among them: it has ResNet's names and weights
 AUTHORS_DRNSEG = "authors' DRNSeg"
@@ -34,6 +35,43 @@ CENTERNET = 'DLASeg of the CenterNet family'
 BACKBONE = 'backbone'  # after the network's name: no classifier, or another model's backbone
 # Heads of CenterNet, and what mmdet's CenterNetHead calls them.
 CENTERNET_HEADS = dict(hm='heatmap_head', wh='wh_head', reg='offset_head')
+
+# The layers of the released OCR: a convolution's number, the norm's being the next; and mmseg's names.
+_CONTEXT = 'ocr_distri_head.object_context_block'
+OCR_LAYERS = (
+    ('conv3x3_ocr', 0, 'bottleneck'),
+    ('aux_head', 0, 'aux_head.convs.0'),
+    (f'{_CONTEXT}.f_pixel', 0, 'object_context_block.query_project.0'),
+    (f'{_CONTEXT}.f_pixel', 2, 'object_context_block.query_project.1'),
+    (f'{_CONTEXT}.f_object', 0, 'object_context_block.key_project.0'),
+    (f'{_CONTEXT}.f_object', 2, 'object_context_block.key_project.1'),
+    (f'{_CONTEXT}.f_down', 0, 'object_context_block.value_project'),
+    (f'{_CONTEXT}.f_up', 0, 'object_context_block.out_project'),
+    ('ocr_distri_head.conv_bn_dropout', 0, 'object_context_block.bottleneck'),
+)
+# How names of a released AFA-DLA begin, below `net.`, and what they are here. Normalization and
+# activation are one layer there, hence `1.0`.
+AFA_NAMES: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
+    (r'backbone\.afa_dla_up\.afa_(ida_\d+)\.(sa|ca)_(\d+)\.', r'neck.\1.node_\3.\2_1.'),
+    (r'backbone\.afa_dla_up\.afa_(ida_\d+\.(proj|up)_\d+)\.', r'neck.\1.'),
+    (r'backbone\.(proj_\d+|level_[sc]a)\.', r'neck.fusion.\1.'),
+    (r'(scale_space_attn\.)', r'\1'),
+    (r'(fc\.0|ocr\.cls_head)\.', 'decode_head.conv_seg.'),
+    (r'ocr\.aux_head\.2\.', 'decode_head.aux_head.conv_seg.'),
+    (r'fc_([1-9])\.0\.', lambda found: f'auxiliary_head.{int(found[1]) - 1}.conv_seg.'),
+    *((rf'ocr\.{name}\.{i}\.(?=\w+$)', f'decode_head.{ours}.conv.') for name, i, ours in OCR_LAYERS),
+    *((rf'ocr\.{name}\.{i + 1}\.0\.', f'decode_head.{ours}.bn.') for name, i, ours in OCR_LAYERS),
+)
+# Published files and whether they have InPlace-ABN, which their entries do not tell.
+AFA_FILES = {
+    'afa_dla_up_ocr_ssr_dla102x.ckpt': False,
+    'afa_dla_up_ocr_ssr_dla102x_cv_3.ckpt': True,
+    'afa_dla_up_ocr_ssr_dla169.ckpt': True,
+    'afa_dla_up_dla34.ckpt': True,
+    'afa_dla_up_dla34_hha.ckpt': True,
+    'afa_dla_up_dla34_pascal.ckpt': True,
+}
+ABN_EPS = 1e-5  # what InPlace-ABN adds to the absolute value of a scale
 
 # Entries by which each network is recognized. The layers of a sequence are named by numbers.
 MARKS = (
@@ -49,6 +87,7 @@ CLASSIFIER = {'fc.weight', 'fc.bias'}
 # Why entries are left out.
 UNUSED = 'computed by the released code, but not used'
 FIXED = 'fixed bilinear upsampling, which needs no weights here'
+FOLDED = 'a bias that the batch norm after it cancels, folded into its mean'
 OLD_CLASSIFIER = 'the classifier of the pretrained backbone'
 NOT_BUILT = 'classifier or levels that this network does not build'
 COPY = 'another copy of the weights'
@@ -72,6 +111,7 @@ class LoadReport:
         converted (list[str]): Entries that were loaded under other names.
         left_out (dict[str, list[str]]): The other entries, by reason.
         missing (list[str]): Parameters of the network that the file lacks or has in another shape.
+        remarks (list[str]): Likely mistakes, a sentence each.
     """
 
     source: str
@@ -80,6 +120,7 @@ class LoadReport:
     converted: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def leave_out(self, keys: Iterable[str], reason: str) -> None:
         for key in keys:
@@ -107,6 +148,7 @@ class LoadReport:
             )
         if self.missing:
             lines.append(f'missing, and initialized: {_listed(self.missing)}')
+        lines += self.remarks
         return '\n  '.join(lines)
 
 
@@ -165,6 +207,7 @@ class Converted:
             released code does not use either.
         down_ratio (int | None): Output stride of a segmentation network or a detector.
         num_classes (int | None): Classes of its classifier.
+        inplace_abn (bool): Whether its batch norms were converted from InPlace-ABN.
     """
 
     format: str
@@ -176,14 +219,22 @@ class Converted:
     left_out: tuple[str, ...] = ()
     down_ratio: int | None = None
     num_classes: int | None = None
+    inplace_abn: bool = False
 
 
-def convert_released(checkpoint: Mapping, source: str = 'checkpoint') -> Converted:
+def convert_released(
+    checkpoint: Mapping, source: str = 'checkpoint', inplace_abn: bool | None = None
+) -> Converted:
     """Find a released network in a checkpoint by its names, and rename its entries for this project.
 
     Args:
         checkpoint (Mapping): Content of the file, see :func:`read_checkpoint`, or a state dict.
         source (str): Its name, for messages.
+        inplace_abn (bool, optional): Whether an AFA-DLA was trained with InPlace-ABN in place of batch
+            norm and ReLU, which its entries do not tell. If so, the scales become ``|weight| + eps``,
+            and the network to load it into needs ``act_cfg=dict(type='LeakyReLU',
+            negative_slope=0.01)``. Default: as published, for files that ``source`` names as these are
+            (``AFA_FILES``); otherwise False, with a remark in the report if a scale is negative.
 
     Returns:
         Converted: The result; the input does not change.
@@ -192,29 +243,37 @@ def convert_released(checkpoint: Mapping, source: str = 'checkpoint') -> Convert
         CheckpointError: If it has none of the known formats.
     """
     tensors, roots = entries_of(checkpoint)
-    found = _recognise(tensors, roots, source)
+    found = _recognise(tensors, roots, source, inplace_abn)
     if found is None:
         raise CheckpointError(
-            f"{source}: neither an authors' DLA, DLASeg, DRN or DRNSeg checkpoint, nor timm's DLA, nor "
-            "a ResNet with torchvision's names, nor mmdet3d's DLANet, nor a DLASeg of the CenterNet "
-            f'family, nor a model with such a backbone (its keys: '
+            f"{source}: neither an authors' DLA, DLASeg, AFA-DLA, DRN or DRNSeg checkpoint, nor timm's "
+            "DLA, nor a ResNet with torchvision's names, nor mmdet3d's DLANet, nor a DLASeg of the "
+            f'CenterNet family, nor a model with such a backbone (its keys: '
             f'{_listed(tensors or map(str, checkpoint), 6)}){"" if tensors else objects_in(checkpoint)}'
         )
     return found
 
 
-def _recognise(tensors: dict[str, Tensor], roots: dict[str, str], source: str) -> Converted | None:
+def _recognise(
+    tensors: dict[str, Tensor], roots: dict[str, str], source: str, inplace_abn: bool | None = None
+) -> Converted | None:
     for kind, (first, *others) in MARKS:
         for key in tensors:
             if key == first or key.endswith(f'.{first}'):
                 prefix = key.removesuffix(first)
                 if all(prefix + other in tensors for other in others):
-                    return _convert(tensors, roots, kind, prefix, roots[key], source)
+                    return _convert(tensors, roots, kind, prefix, roots[key], source, inplace_abn)
     return None
 
 
 def _convert(
-    tensors: dict[str, Tensor], roots: dict[str, str], kind: str, prefix: str, root: str, source: str
+    tensors: dict[str, Tensor],
+    roots: dict[str, str],
+    kind: str,
+    prefix: str,
+    root: str,
+    source: str,
+    inplace_abn: bool | None,
 ) -> Converted:
     """Rename the entries of the network below a prefix and of its decoder or head.
 
@@ -245,7 +304,13 @@ def _convert(
     form, classes = '', ''
     down_ratio = None
     parts = {name.split('.')[0] for name in beside}
-    if within and kind == 'DLA' and {'fc.0.weight', 'fc.0.bias'} <= beside.keys():
+    if within and kind == 'DLA' and 'afa_dla_up' in parts:
+        # The heads are beside the backbone, the decoder within it.
+        form, outer = AUTHORS_AFA, outer.removesuffix('backbone.')
+        beside = {k[len(outer) :]: k for k in tensors if k.startswith(outer)}
+        classes = 'fc.0.bias' if 'fc.0.bias' in beside else 'ocr.cls_head.bias'
+        rest = _afa_names(beside)
+    elif within and kind == 'DLA' and {'fc.0.weight', 'fc.0.bias'} <= beside.keys():
         form, classes = AUTHORS_DLASEG, 'fc.0.bias'
         rest = {f'decode_head.{k}': k for k in beside if k.startswith('dla_up.')}
         rest |= {f'decode_head.conv_seg.{n}': f'fc.0.{n}' for n in ('weight', 'bias')}
@@ -260,8 +325,9 @@ def _convert(
     if form:
         down_ratio = 8 if backbone == 'DRN' else _down_ratio(beside)
         rest = {name: beside[key] for name, key in rest.items()}
-        if form != CENTERNET and 'up.weight' in beside:
-            report.leave_out([beside['up.weight']], FIXED)
+        if form != CENTERNET:
+            fixed = (k for name, k in beside.items() if re.fullmatch(r'up(_\d+)?\.weight', name))
+            report.leave_out(fixed, FIXED)
         classes = beside[classes] if classes in beside and beside[classes] in rest.values() else ''
     elif mmdet3d:
         form = MMDET3D_DLANET
@@ -276,6 +342,8 @@ def _convert(
         form = f'{backbone} {BACKBONE}'
     start = 'backbone.' if rest else ''
     names = {f'{start}{name}': key for name, key in network.items()} | rest
+    state_dict = {name: _value(name, tensors[key]) for name, key in names.items()}
+    converted = form == AUTHORS_AFA and _convert_norms(state_dict, names, report, inplace_abn)
     old = {under[name] for name in CLASSIFIER & under.keys()}.difference(rest.values())
     report.leave_out(sorted(old), OLD_CLASSIFIER)
     report.converted = list(names.values())
@@ -284,7 +352,7 @@ def _convert(
     left = report.left_out.get(NO_COUNTERPART, ())
     return Converted(
         form,
-        {name: _value(name, tensors[key]) for name, key in names.items()},
+        state_dict,
         {name: tensors[key] for name, key in network.items()},
         backbone,
         names,
@@ -292,7 +360,57 @@ def _convert(
         tuple(sorted(report.modules(k for k in left if roots[k] == root))),
         down_ratio,
         tensors[classes].numel() if classes else None,
+        converted,
     )
+
+
+def _afa_names(names: Iterable[str]) -> dict[str, str]:
+    """By our names, entries of a released AFA-DLA but for its backbone's."""
+    found = {}
+    for name in names:
+        renamed = (re.subn(f'^{pattern}', ours, name) for pattern, ours in AFA_NAMES)
+        ours = next((new for new, count in renamed if count), None)
+        if ours is not None:
+            found[ours] = name
+    return found
+
+
+def _convert_norms(
+    state_dict: dict[str, Tensor],
+    names: dict[str, str],
+    report: LoadReport,
+    inplace_abn: bool | None,
+) -> bool:
+    """Make plain batch norms, in place, of what an AFA-DLA has beside its backbone.
+
+    InPlace-ABN has the scale ``|weight| + eps``. Biases before a norm, which mmseg's OCR layers do not
+    have, are subtracted from its mean.
+
+    Returns:
+        bool: Whether they were InPlace-ABN's.
+    """
+    if inplace_abn is None:
+        name = re.search(r'afa_dla_up\w*\.ckpt', report.source)
+        inplace_abn = AFA_FILES.get(name[0]) if name else None
+    means = [n for n in names if n.endswith('.running_mean') and not n.startswith('backbone.')]
+    norms = [name.removesuffix('running_mean') for name in means]
+    negative = [n for n in norms if (state_dict[f'{n}weight'] < 0).any()]
+    if negative and inplace_abn is None:
+        report.remarks.append(
+            f'{len(negative)} batch norms have negative weights '
+            f'({_listed((n.rstrip(".") for n in negative), 2)}), a sign of InPlace-ABN, whose scales '
+            'are absolute values: if it was trained with it, load or convert it with inplace_abn=True, '
+            'otherwise with inplace_abn=False'
+        )
+    for norm in norms:
+        if inplace_abn:
+            state_dict[f'{norm}weight'] = state_dict[f'{norm}weight'].abs() + ABN_EPS
+        bias = f'{norm.removesuffix("bn.")}conv.bias'
+        if bias in names:
+            mean = f'{norm}running_mean'
+            state_dict[mean] = state_dict[mean] - state_dict.pop(bias)
+            report.leave_out([names.pop(bias)], FOLDED)
+    return bool(inplace_abn)
 
 
 def _value(name: str, value: Tensor) -> Tensor:
@@ -337,7 +455,8 @@ def _sequence_layers(under: Mapping[str, str], source: str) -> dict[str, str]:
 
 def _down_ratio(names: Iterable[str]) -> int:
     """Output stride, from the number of nested aggregations."""
-    return 2 ** (5 - len({k.split('.')[1] for k in names if k.startswith('dla_up.')}))
+    steps = (re.match(r'(backbone\.afa_)?dla_up\.(\w+)\.', name) for name in names)
+    return 2 ** (5 - len({step[2] for step in steps if step}))
 
 
 def _has_our_neck(names: Iterable[str]) -> bool:
@@ -429,6 +548,7 @@ def _fit(
     prefix: str | None = None,
     unused: tuple[str, ...] = (),
     strict: bool = True,
+    inplace_abn: bool | None = None,
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Select the entries of a checkpoint that belong to a network, under the network's names.
 
@@ -442,6 +562,7 @@ def _fit(
         prefix (str, optional): Prefix of the names. Default: None, the file is searched.
         unused (tuple[str, ...]): Prefixes of names of released networks that this one does not have.
         strict (bool): Whether the network must be complete.
+        inplace_abn (bool, optional): See :func:`convert_released`.
 
     Raises:
         CheckpointError: If no name is found or, with ``strict``, not all are.
@@ -450,12 +571,12 @@ def _fit(
     views = [{key: key for key in tensors}]
     dropped: dict[str, str] = {}
     try:
-        found = _recognise(tensors, roots, source)
+        found = _recognise(tensors, roots, source, inplace_abn)
     except CheckpointError:  # a decoder without a counterpart, say; the backbone has its own names
         found = None
     if found is not None:
         views.append(found.names)
-        reasons = (UNUSED, FIXED, OLD_CLASSIFIER)
+        reasons = (UNUSED, FIXED, FOLDED, OLD_CLASSIFIER)
         dropped = {k: r for r in reasons for k in found.report.left_out.get(r, ())}
     counts: Counter[str] = Counter()
     names, at = views[0], ''
@@ -476,8 +597,10 @@ def _fit(
             + ('' if tensors else objects_in(content))
         )
     report = LoadReport(source, at)
+    values = tensors
     if found is not None and names is not views[0]:
-        report.prefix = found.report.prefix
+        report.prefix, report.remarks = found.report.prefix, found.report.remarks
+        values = {key: found.state_dict[name] for name, key in names.items()}
     state: dict[str, Tensor] = {}
     lacking = []
     for name, value in own.items():
@@ -486,7 +609,7 @@ def _fit(
             if not name.endswith('num_batches_tracked'):  # old files have none
                 lacking.append(f'{name} (missing)')
             continue
-        given = _value(name, tensors[key])
+        given = _value(name, values[key])
         if given.shape == value.shape:
             state[name] = given
             (report.loaded if key.endswith(name) else report.converted).append(key)
@@ -531,7 +654,7 @@ def _is_below(place: str, prefix: str | None, root: str) -> bool:
 def _log(report: LoadReport, name: str) -> None:
     from mmengine.logging import print_log
 
-    odd = report.missing or UNEXPECTED in report.left_out
+    odd = report.missing or report.remarks or UNEXPECTED in report.left_out
     print_log(f'{name}: {report.summary()}', logger='current', level=30 if odd else 20)
 
 
@@ -541,6 +664,7 @@ def load_pretrained(
     prefix: str | None = None,
     map_location: str | None = None,
     strict: bool = True,
+    inplace_abn: bool | None = None,
 ) -> LoadReport:
     """Load published weights or your own into a backbone, and log how each entry was used.
 
@@ -554,6 +678,7 @@ def load_pretrained(
         strict (bool): Raise an error if the file lacks parameters of the backbone or has them in
             another shape. Otherwise these keep their initialization and are named in the log.
             Default: True.
+        inplace_abn (bool, optional): See :func:`convert_released`.
 
     Returns:
         LoadReport: Says for each entry whether it was loaded.
@@ -572,14 +697,20 @@ def load_pretrained(
     unused: tuple[str, ...] = getattr(module, 'dropped', tuple)()
     name = type(module).__name__
     source = f'checkpoint {checkpoint!r}'
-    state, report = _fit(module.state_dict(), content, source, name, prefix, unused, strict)
+    state, report = _fit(
+        module.state_dict(), content, source, name, prefix, unused, strict, inplace_abn
+    )
     module.load_state_dict(state, strict=False)
     _log(report, name)
     return report
 
 
 def _fit_model(
-    model: nn.Module, checkpoint: Mapping, source: str, strict: bool = True
+    model: nn.Module,
+    checkpoint: Mapping,
+    source: str,
+    strict: bool = True,
+    inplace_abn: bool | None = None,
 ) -> tuple[dict[str, Tensor], LoadReport]:
     name = f'the model, {type(model).__name__}'
     backbone = getattr(model, 'backbone', None)
@@ -587,11 +718,15 @@ def _fit_model(
         name += f' with {type(backbone).__name__}'
     dropped: tuple[str, ...] = getattr(backbone, 'dropped', tuple)()
     unused = tuple(f'backbone.{start}' for start in dropped)
-    return _fit(model.state_dict(), checkpoint, source, name, unused=unused, strict=strict)
+    return _fit(model.state_dict(), checkpoint, source, name, None, unused, strict, inplace_abn)
 
 
 def weights_for(
-    model: nn.Module, checkpoint: Mapping, source: str, strict: bool = True
+    model: nn.Module,
+    checkpoint: Mapping,
+    source: str,
+    strict: bool = True,
+    inplace_abn: bool | None = None,
 ) -> dict[str, Tensor]:
     """Select the weights of a complete model from a checkpoint, under the model's names.
 
@@ -602,23 +737,27 @@ def weights_for(
         checkpoint (Mapping): From :func:`read_checkpoint`. The authors' networks are converted.
         source (str): Its name, for messages.
         strict (bool): Whether the file must have all weights of the model. Default: True.
+        inplace_abn (bool, optional): See :func:`convert_released`.
 
     Raises:
         CheckpointError: If it holds no weights of the model; with ``strict``, also if weights are
             missing or have another shape.
     """
-    state, report = _fit_model(model, checkpoint, source, strict)
+    state, report = _fit_model(model, checkpoint, source, strict, inplace_abn)
     _log(report, type(model).__name__)
     return state
 
 
-def load_model(model: nn.Module, checkpoint: Mapping, source: str) -> LoadReport:
+def load_model(
+    model: nn.Module, checkpoint: Mapping, source: str, inplace_abn: bool | None = None
+) -> LoadReport:
     """Load a checkpoint that must have exactly the weights of a model.
 
     Args:
         model (nn.Module): A model of mmpretrain or mmseg.
         checkpoint (Mapping): From :func:`read_checkpoint`.
         source (str): Its name, for messages.
+        inplace_abn (bool, optional): See :func:`convert_released`.
 
     Returns:
         LoadReport: Says for each entry whether it was loaded.
@@ -627,7 +766,7 @@ def load_model(model: nn.Module, checkpoint: Mapping, source: str) -> LoadReport
         CheckpointError: See :func:`weights_for`; also if it has parameters that the model does not
             have.
     """
-    state, report = _fit_model(model, checkpoint, source)
+    state, report = _fit_model(model, checkpoint, source, inplace_abn=inplace_abn)
     more = report.left_out.get(UNEXPECTED, ())
     if more:
         shown = _listed((f'{k.removeprefix(report.prefix)} (not in the model)' for k in more), 3)

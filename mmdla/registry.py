@@ -25,14 +25,24 @@ MIM = Path(__file__).parent / '.mim'
 EXTENSIONS = {
     'mmseg': {
         'MODELS': {
-            'mmdla.models.decode_heads': ['IDAUpHead', 'LinearHead', 'BoundaryHead'],
+            'mmdla.models.decode_heads': [
+                'IDAUpHead',
+                'LinearHead',
+                'BoundaryHead',
+                'LinearBoundaryHead',
+                'ObjectContextHead',
+            ],
             'mmdla.models.losses': [
                 'BoundaryCrossEntropyLoss',
                 'BalancedBoundaryLoss',
                 'OneHotBCELoss',
                 'RegionMutualInformationLoss',
             ],
-            'mmdla.models.segmentors': ['LogProbTTAModel', 'BoundaryTTAModel'],
+            'mmdla.models.segmentors': [
+                'LogProbTTAModel',
+                'BoundaryTTAModel',
+                'MultiScaleSegmentor',
+            ],
         },
         'DATASETS': {
             'mmdla.datasets.boundaries': [

@@ -427,7 +427,9 @@ def test_convert_tool_checks_the_head(tmp_path, convert):
     # Without its classifier it is a model with a backbone that can be used.
     headless = convert_released({k: v for k, v in segmentation().items() if not k.startswith('fc.')})
     assert (headless.format, headless.left_out) == ('DLA backbone', ('dla_up', 'up'))
-    with pytest.raises(CheckpointError, match=r'neither an authors. DLA, DLASeg, DRN or DRNSeg'):
+    with pytest.raises(
+        CheckpointError, match=r'neither an authors. DLA, DLASeg, AFA-DLA, DRN or DRNSeg'
+    ):
         convert_released(nn.Linear(2, 2).state_dict())
 
 

@@ -59,7 +59,8 @@ def export(
       :class:`mmdla.ClassMapHead` ``class_maps`` (N, classes, h, w);
     - ``logits`` (N, out_channels, H, W), of an ``EncoderDecoder`` of mmseg, at the images' size, before
       softmax or, with one channel, before the sigmoid and the threshold that the file holds;
-    - ``probability`` (N, H, W), of an ``EncoderDecoder`` with a ``BoundaryHead``.
+    - ``probability`` (N, H, W), of an ``EncoderDecoder`` with a ``BoundaryHead`` or a
+      ``LinearBoundaryHead``.
 
     N, H and W are free, whatever the size of the example. mmseg's sliding windows are not part of the
     graph; it can be run on full images or on windows.
@@ -274,7 +275,8 @@ def task_of(model: nn.Module) -> str:
             )
         return 'classification'
     if _is_instance(model, 'mmseg.models', 'EncoderDecoder'):
-        is_boundary = _is_instance(model.decode_head, 'mmdla.models.decode_heads', 'BoundaryHead')
+        kind = 'BoundaryOutputs'
+        is_boundary = _is_instance(model.decode_head, 'mmdla.models.decode_heads.boundary_head', kind)
         return 'boundaries' if is_boundary else 'segmentation'
     raise ValueError(
         f"model of type {type(model).__name__}: must be mmpretrain's ImageClassifier or mmseg's "

@@ -147,7 +147,7 @@ def _check(
         raise OptimizeError(
             f'model: has parameters of {", ".join(map(str, kinds))}; pass the float32 one and dtype'
         )
-    if labels_only and adapter is not OptimizedSegmentor:
+    if labels_only and not issubclass(adapter, OptimizedSegmentor):
         raise OptimizeError(
             f'labels_only=True: {type(model).__name__} predicts no label maps; leave it out'
         )
@@ -167,6 +167,10 @@ def _adapter(model: nn.Module) -> type[Optimized]:
 
         if isinstance(model, EncoderDecoder) and not isinstance(model, CascadeEncoderDecoder):
             _check_head(model.decode_head)
+            # Where it is not imported, the model is none.
+            segmentors = sys.modules.get('mmdla.models.segmentors')
+            if segmentors is not None and isinstance(model, segmentors.MultiScaleSegmentor):
+                return OptimizedMultiScale
             return OptimizedSegmentor
     if 'mmpretrain' in sys.modules:
         from mmpretrain.models import ImageClassifier
@@ -200,6 +204,7 @@ def _prepare(part: nn.Module, dtype: torch.dtype) -> nn.Module:
     part = revert_sync_batchnorm(part)
     for module in list(part.modules()):
         _fold_lists(module)
+        _fold_activated(module)
     try:
         part = fuse_conv_bn(part)
     except TypeError as error:
@@ -222,6 +227,17 @@ def _fold_lists(module: nn.Module) -> None:
         if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d):
             convs[i] = fuse_conv_bn_eval(conv, norm)
             norms[i] = nn.Identity()
+
+
+def _fold_activated(module: nn.Module) -> None:
+    """Fold the norms of AFA's layers, which are in one layer with their activation."""
+    if not isinstance(module, nn.Sequential) or len(module) != 2:
+        return
+    conv, activated = module
+    if type(conv) is nn.Conv2d and isinstance(activated, nn.Sequential):
+        norm = activated[0] if len(activated) else None
+        if isinstance(norm, nn.BatchNorm2d):
+            module[0], activated[0] = fuse_conv_bn_eval(conv, norm), nn.Identity()
 
 
 def _replace_upsampling(module: nn.Module) -> nn.Module:
@@ -459,7 +475,7 @@ class OptimizedClassifier(_Reclassed):
 class OptimizedSegmentor(_Reclassed):
     """mmseg's ``EncoderDecoder`` without the auxiliary heads, which only training uses."""
 
-    parts = ('backbone', 'neck', 'decode_head')
+    parts: tuple[str, ...] = ('backbone', 'neck', 'decode_head')
     decode_head: Any
     test_cfg: Any
 
@@ -484,8 +500,12 @@ class OptimizedSegmentor(_Reclassed):
     def _label_maps(self, x: Tensor) -> Tensor:
         return self._labels_of(_to_float(super()._forward(x)), tuple(x.shape[2:]))
 
+    def _every_pixel(self, logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """The network's logits at the images' size."""
+        return self.decode_head.predict_by_feat(logits, batch_img_metas)
+
     def _labels_of(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
-        logits = self.decode_head.predict_by_feat(logits, [dict(img_shape=size)])
+        logits = self._every_pixel(logits, [dict(img_shape=size)])
         if logits.shape[1] > 1:
             return logits.argmax(1, keepdim=True)
         return (logits.sigmoid() > self.decode_head.threshold).float()
@@ -500,7 +520,7 @@ class OptimizedSegmentor(_Reclassed):
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits of the images' size."""
-        return self.decode_head.predict_by_feat(self.network(inputs), batch_img_metas)
+        return self._every_pixel(self.network(inputs), batch_img_metas)
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Probabilities of the classes at the head's stride, (N, out_channels, h, w).
@@ -535,6 +555,15 @@ class OptimizedSegmentor(_Reclassed):
         for sample in samples:
             del sample.seg_logits
         return samples
+
+
+class OptimizedMultiScale(OptimizedSegmentor):
+    """``MultiScaleSegmentor``, whose network combines the scales at the images' size."""
+
+    parts = (*OptimizedSegmentor.parts, 'scale_space_attn')
+
+    def _every_pixel(self, logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        return logits
 
 
 def _is_unchanged(meta: dict, size: tuple[int, ...]) -> bool:

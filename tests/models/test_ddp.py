@@ -72,6 +72,39 @@ def test_with_cp():
         found = train(with_cp)
         assert all(torch.equal(v, wanted[k]) for k, v in found.items()), with_cp
 
+def test_afa(head):
+    import mmseg.models
+    from mmengine.config import ConfigDict
+    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+    init_default_scope('mmseg')
+    arch = dict(block='basic', tree_depths=(1, 2, 1, 1), channels=(4, 4, 8, 8, 16, 16))
+    heads = dict(LinearHead=dict(stride=2), ObjectContextHead=dict(channels=6, ocr_channels=4))
+    model = MODELS.build(ConfigDict(
+        type='mmdla.MultiScaleSegmentor',
+        backbone=dict(type='mmdla.DLA', arch=arch, out_indices=(1, 2, 3, 4, 5)),
+        neck=dict(type='mmdla.AFAUp', in_channels=[4, 8, 8, 16, 16], norm_cfg=dict(type='BN')),
+        decode_head=dict(type=f'mmdla.{head}', in_channels=4, num_classes=3, **heads[head]),
+        auxiliary_head=[
+            dict(type='mmdla.LinearHead', in_channels=c, in_index=i, stride=16 // 2**i, num_classes=3)
+            for i, c in enumerate((16, 8, 8, 4))],
+        scale_attention=dict(
+            type='mmdla.ScaleSpaceRendering', channels=4 if head == 'LinearHead' else 6),
+        train_cfg=dict(scales=(0.5, 1)), test_cfg=dict(mode='whole')))
+    model = DistributedDataParallel(model)
+    torch.manual_seed(dist.get_rank())
+    for size in [(64, 64), (65, 97), (71, 90)]:
+        labels = torch.randint(0, 3, (2, *size))
+        samples = [SegDataSample(gt_sem_seg=PixelData(data=y[None])) for y in labels]
+        model.zero_grad()
+        losses = model(torch.randn(2, 3, *size), samples, mode='loss')
+        model.module.parse_losses(losses)[0].backward()
+    grad = model.module.scale_space_attn.final[0].weight.grad
+    both = [torch.empty_like(grad) for _ in range(2)]
+    dist.all_gather(both, grad)
+    assert torch.equal(*both) and grad.abs().max() > 0
+
 for step_name in sys.argv[1:]:
     name, *args = step_name.split(':')
     torch.manual_seed(0)
@@ -85,7 +118,11 @@ for step_name in sys.argv[1:]:
     'steps',
     [
         pytest.param(
-            ['with_cp', 'drn:a_18', 'drn:d_22', *(f'stage:{pair}' for pair in SAMPLE)], id='sample'
+            [
+                *('with_cp', 'drn:a_18', 'drn:d_22', 'afa:LinearHead', 'afa:ObjectContextHead'),
+                *(f'stage:{pair}' for pair in SAMPLE),
+            ],
+            id='sample',
         ),
         pytest.param(
             [*(f'drn:{arch}' for arch in DRN.arch_settings), *(f'stage:{pair}' for pair in ALL)],
@@ -96,6 +133,7 @@ for step_name in sys.argv[1:]:
 )
 def test_two_processes(steps, tmp_path):
     pytest.importorskip('mmpretrain')
+    pytest.importorskip('mmseg')
     out = run_ranks(tmp_path, STEPS, *steps)
     for step in steps:
         assert out.splitlines().count(f'done {step}') == 2, step

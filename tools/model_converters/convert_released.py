@@ -1,9 +1,9 @@
 """Convert a released checkpoint: `python tools/model_converters/convert_released.py SRC DST`.
 
 Recognises by their keys, below any prefix and in any container, the authors' DLA and DRN classifiers,
-DLASeg (output stride 2, 4 or 8) and DRNSeg, timm's DLA, ResNets with torchvision's names (DRN-A's too),
-mmdet3d's DLANet, the DLASeg of the CenterNet family, and the backbone of any other model; a file of
-PyTorch or safetensors, a path or an address.
+DLASeg (output stride 2, 4 or 8), AFA-DLA and DRNSeg, timm's DLA, ResNets with torchvision's names
+(DRN-A's too), mmdet3d's DLANet, the DLASeg of the CenterNet family, and the backbone of any other
+model; a file of PyTorch or safetensors, a path or an address.
 Writes a checkpoint that the matching config of this project loads strictly, and says what became of
 each entry of the file.
 """
@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from mmdla.checkpoints import (
+    AUTHORS_AFA,
     AUTHORS_DRNSEG,
     CENTERNET,
     CENTERNET_HEADS,
@@ -29,7 +30,7 @@ from mmdla.checkpoints import (
     convert_released,
     read_checkpoint,
 )
-from mmdla.models import DLA, DRN, IDAUp
+from mmdla.models import DLA, DRN, AFAUp, IDAUp
 
 ROOT = Path(__file__).resolve().parents[2]
 # What has the parameters of DRN-B, which nobody released, is a DRN-C.
@@ -81,7 +82,13 @@ def check_head(converted: Converted, network: DLA | DRN, source: str) -> None:
         {k: v for k, v in converted.state_dict.items() if 'head.' in k or k.startswith('neck.')}
     )
     wanted = {}
-    if converted.format == CENTERNET:
+    if converted.format == AUTHORS_AFA:
+        # Its heads are made of mmseg's layers, which this tool does not need; the neck tells enough.
+        found = {k: v for k, v in found.items() if k.startswith('neck.')}
+        with torch.device('meta'):
+            neck = AFAUp(network.channels[int(math.log2(converted.down_ratio)) :])
+        wanted = {f'neck.{k}': v for k, v in shapes_of(neck.state_dict()).items()}
+    elif converted.format == CENTERNET:
         wanted = centernet_shapes(converted, network)
     elif converted.format == AUTHORS_DRNSEG:
         wanted['decode_head.conv_seg.weight'] = (classes, network.channels[-1], 1, 1)
@@ -159,11 +166,34 @@ def describe_centernet(converted: Converted, network: DLA, arch: str) -> str:
     return loads
 
 
+def describe_afa(converted: Converted, network: DLA, arch: str) -> str:
+    """What loads the result of an AFA-DLA."""
+    first = int(math.log2(converted.down_ratio))
+    channels = list(network.channels[first:])
+    act_cfg = ", act_cfg=dict(type='LeakyReLU', negative_slope=0.01)" if converted.inplace_abn else ''
+    context = 'decode_head.bottleneck.conv.weight' in converted.state_dict
+    head = 'ObjectContextHead' if context else 'LinearHead or LinearBoundaryHead'
+    loads = (
+        f'MultiScaleSegmentor with DLA(arch={arch!r}, out_indices={tuple(range(first, 6))}), '
+        f'AFAUp(in_channels={channels}{act_cfg}), {head} (in_channels={channels[0]}, '
+        f'num_classes={converted.num_classes}{act_cfg if context else ""})'
+    )
+    number = len({k.split('.')[1] for k in converted.state_dict if k.startswith('auxiliary_head.')})
+    if number:
+        loads += f' and {number} auxiliary heads like LinearHead'
+    attention = converted.state_dict.get('scale_space_attn.final.0.weight')
+    if attention is not None:
+        loads += f' and ScaleSpaceRendering(channels={attention.shape[1]}{act_cfg})'
+    return loads
+
+
 def describe(converted: Converted, network: DLA | DRN, arch: str) -> str:
     """In a sentence, what the file was and what loads the result."""
     down, classes = converted.down_ratio, converted.num_classes
     kind = converted.backbone
-    if converted.format == CENTERNET:
+    if converted.format == AUTHORS_AFA:
+        loads = describe_afa(converted, network, arch)
+    elif converted.format == CENTERNET:
         loads = describe_centernet(converted, network, arch)
     elif converted.format == AUTHORS_DRNSEG:
         loads = (
@@ -207,11 +237,16 @@ def main() -> None:
     parser.add_argument('src', help='released checkpoint: path or address')
     parser.add_argument('dst', type=Path, help='where to write (.pth)')
     parser.add_argument('--force', action='store_true', help='overwrite DST')
+    parser.add_argument(
+        '--inplace-abn',
+        action=argparse.BooleanOptionalAction,
+        help='whether an AFA-DLA was trained with InPlace-ABN; default: as published, or no',
+    )
     args = parser.parse_args()
     if args.dst.exists() and not args.force:
         parser.error(f'{args.dst} exists already; --force overwrites it')
     try:
-        converted = convert_released(read_checkpoint(args.src), args.src)
+        converted = convert_released(read_checkpoint(args.src), args.src, args.inplace_abn)
         arch, network = identify(converted, args.src)
     except (OSError, ValueError) as error:
         sys.exit(f'convert_released: {error}')

@@ -1,7 +1,8 @@
 """Segmentation heads (mmseg)."""
 
-from .boundary_head import BoundaryHead
+from .boundary_head import BoundaryHead, LinearBoundaryHead
 from .ida_up_head import IDAUpHead
 from .linear_head import LinearHead
+from .object_context_head import ObjectContextHead
 
-__all__ = ['BoundaryHead', 'IDAUpHead', 'LinearHead']
+__all__ = ['BoundaryHead', 'IDAUpHead', 'LinearBoundaryHead', 'LinearHead', 'ObjectContextHead']

@@ -116,6 +116,10 @@ class IDAUpHead(BaseDecodeHead):
             act_cfg=self.act_cfg,
         )
 
+    def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
+        """What is classified: the aggregated map."""
+        return self.dla_up(self._transform_inputs(inputs))[0]
+
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Logits at the shallowest level's stride, (N, out_channels, H, W)."""
-        return self.cls_seg(self.dla_up(self._transform_inputs(inputs))[0])
+        return self.cls_seg(self._forward_feature(inputs))

@@ -37,6 +37,9 @@ class LinearHead(BaseDecodeHead):
         dropout_ratio (float): Dropout before the classifier. Default: 0, as released.
         init_cfg (dict | list[dict], optional): Initialization of the classifier. Default: as released,
             normal with variance 2 / out_channels.
+        log_prob (bool): Return log-probabilities, the log-softmax of the upsampled logits, as AFA-DLA's
+            released code does: its losses are of these, and its multi-scale predictions sums of these.
+            Labels and probabilities are the same. Default: False.
         **kwargs: Of :class:`mmseg.models.decode_heads.decode_head.BaseDecodeHead`: losses,
             ``ignore_index``, ``sampler``, ``out_channels`` ...
 
@@ -68,6 +71,7 @@ class LinearHead(BaseDecodeHead):
             nonlinearity='relu',
             override=dict(name='conv_seg'),
         ),
+        log_prob: bool = False,
         **kwargs: Any,
     ):
         if type(in_channels) is not int:
@@ -87,15 +91,22 @@ class LinearHead(BaseDecodeHead):
             init_cfg=init_cfg,
             **kwargs,
         )
+        if log_prob and self.out_channels == 1:
+            raise ValueError('log_prob=True: needs two output channels or more, and out_channels=1')
         self.stride = stride
+        self.log_prob = log_prob
         self.up = UPSAMPLE[upsample](stride)
+
+    def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
+        """What is classified: the level."""
+        return self._transform_inputs(inputs)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Logits at the level's stride, (N, out_channels, h, w)."""
-        return self.cls_seg(self._transform_inputs(inputs))
+        return self.cls_seg(self._forward_feature(inputs))
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits of every pixel, (N, out_channels, *size)."""
+        """Logits of every pixel, or log-probabilities with ``log_prob``, (N, out_channels, *size)."""
         full = self.up(logits)
         off = 0 if exporting() else max(abs(a - b) for a, b in zip(full.shape[2:], size))
         if off >= self.stride:
@@ -104,12 +115,15 @@ class LinearHead(BaseDecodeHead):
                 f'map of {logits.shape[2]}x{logits.shape[3]} becomes {full.shape[2]}x{full.shape[3]}, '
                 f'but the image is {size[0]}x{size[1]}'
             )
-        return match_size(full, tuple(size), slack=self.stride - 1)
+        full = match_size(full, tuple(size), slack=self.stride - 1)
+        return full.log_softmax(1) if self.log_prob else full
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict:
-        """Losses of the upsampled logits."""
+        """Losses of the upsampled logits; those of the labels' size count as upsampled already."""
         size = batch_data_samples[0].gt_sem_seg.shape
-        return super().loss_by_feat(self.upsample(seg_logits, size), batch_data_samples)
+        if seg_logits.shape[2:] != size:
+            seg_logits = self.upsample(seg_logits, size)
+        return super().loss_by_feat(seg_logits, batch_data_samples)
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits of every pixel of the images, or of a sliding window."""

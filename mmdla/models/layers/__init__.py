@@ -5,6 +5,14 @@ imported when a config names one of its blocks.
 """
 
 from .aggregation import IDA, AggregationTree, ShallowSkips
+from .attention import (
+    AttentiveNode,
+    ChannelAttention,
+    HierarchicalAttention,
+    LevelFusion,
+    ScaleSpaceRendering,
+    SpatialAttention,
+)
 from .blocks import (
     BLOCKS,
     RESIDUAL_BLOCKS,
@@ -30,19 +38,25 @@ __all__ = [
     'RESIDUAL_BLOCKS',
     'AggregationNode',
     'AggregationTree',
+    'AttentiveNode',
     'BasicBlock',
     'BilinearUpsample',
     'Bottleneck',
     'Chain',
+    'ChannelAttention',
     'DenseMaxPool2d',
     'FrozenUpsample',
+    'HierarchicalAttention',
     'LearnedUpsample',
+    'LevelFusion',
     'PooledNode',
     'ReentrantTree',
     'Res2NetBlock',
     'ResidualBasicBlock',
     'ResidualBottleneck',
+    'ScaleSpaceRendering',
     'ShallowSkips',
+    'SpatialAttention',
     'SplitBottleneck',
     'SumNode',
     'as_tuple',

@@ -146,6 +146,24 @@ def conv_norm_act(
     return layers
 
 
+def conv_activated(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    conv_cfg: dict | None = None,
+    norm_cfg: dict = NORM_CFG,
+    act_cfg: dict = ACT_CFG,
+) -> Sequential:
+    r""":math:`\sigma(\mathrm{BN}(W x))` as AFA-DLA's released code names it, ``0`` and ``1.0``.
+
+    Normalization and activation are one layer there, which may be an InPlace-ABN.
+    """
+    return Sequential(
+        conv(in_channels, out_channels, kernel_size, conv_cfg=conv_cfg),
+        Sequential(norm(out_channels, norm_cfg), act(act_cfg)),
+    )
+
+
 def conv_level(
     in_channels: int,
     out_channels: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -67,14 +67,18 @@ class IDAUpStep(OwnInit, IDA):
             self.add_module(f'proj_{i}', project(channels, out_channels) if wanted else nn.Identity())
             self.add_module(f'up_{i}', up)
 
-    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:  # type: ignore[override]
-        """The partial aggregations; the last one joins all inputs."""
+    def align(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Project the inputs and bring them to the first one's size, as the nodes take them."""
         size = inputs[0].shape[2:]
         merged = []
         for i, (x, factor) in enumerate(zip(inputs, self.factors)):
             x = getattr(self, f'up_{i}')(getattr(self, f'proj_{i}')(x))
             merged.append(match_size(x, size, slack=factor - 1) if i else x)
-        return self.partial_aggregations(merged)
+        return merged
+
+    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:  # type: ignore[override]
+        """The partial aggregations; the last one joins all inputs."""
+        return self.partial_aggregations(self.align(inputs))
 
 
 @MODELS.register_module()
@@ -136,6 +140,9 @@ class IDAUp(BaseModule):
         [(1, 64, 57, 101)]
     """
 
+    default_node: Callable[..., nn.Module] = AggregationNode
+    out_channels: int | tuple[int, ...]
+
     @deprecated_api_warning(dict(form='variant'), 'IDAUp')
     def __init__(
         self,
@@ -184,7 +191,7 @@ class IDAUp(BaseModule):
             project=self._project(variant, layers),
             node=node_builder(
                 node,
-                default=SumNode if variant == 'centernet' else AggregationNode,
+                default=SumNode if variant == 'centernet' else self.default_node,
                 **layers,
                 kernel_size=node_kernel,
                 names=('0', '1'),  # released
@@ -226,7 +233,7 @@ class IDAUp(BaseModule):
             raise ValueError(f'strides={strides}: must ascend, each a multiple of the one before')
         return strides
 
-    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Aggregate the levels.
 
         Args:
@@ -235,25 +242,39 @@ class IDAUp(BaseModule):
         Returns:
             tuple[Tensor]: One map, (N, out_channels, H, W) of the shallowest level's size.
         """
+        self._check_number(inputs)
+        if self.variant == 'single':
+            return (self._run(self.ida_0, list(inputs))[-1],)
+        ends = self._ends(inputs)
+        if self.variant == 'centernet':
+            return (self._run(self.ida_up, ends[::-1])[-1],)
+        return (ends[-1],)
+
+    def _check_number(self, inputs: Sequence[Tensor]) -> None:
         if len(inputs) != len(self.in_channels):
             raise ValueError(
                 f'inputs: {len(inputs)} feature maps, but in_channels has {len(self.in_channels)} '
                 'entries'
             )
-        if self.variant == 'single':
-            return (self._run(self.ida_0, list(inputs))[-1],)
+
+    def _steps(
+        self, inputs: Sequence[Tensor]
+    ) -> Iterator[tuple[IDAUpStep, list[Tensor], list[Tensor]]]:
+        """Each nested step, what it takes and what it returns."""
         levels = list(inputs)
-        ends: list[Tensor] = []
         for i in range(len(levels) - 1):
             first = len(levels) - 2 - i
+            step, taken = getattr(self, f'ida_{i}'), levels[first:]
+            outs = self._run(step, taken)
             # The first output is the level itself; the others take the deeper levels' places.
-            levels[first + 1 :] = self._run(getattr(self, f'ida_{i}'), levels[first:])[1:]
-            ends.insert(0, levels[-1])
-        if self.variant == 'centernet':
-            return (self._run(self.ida_up, ends)[-1],)
-        return (levels[-1],)
+            levels[first + 1 :] = outs[1:]
+            yield step, taken, outs
 
-    def _run(self, step: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+    def _ends(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The map that each nested step ends with, deepest first."""
+        return [outs[-1] for _, _, outs in self._steps(inputs)]
+
+    def _run(self, step: nn.Module, inputs: list[Tensor]) -> Any:
         if self.with_cp:
             return recompute(step, inputs, selective=self.with_cp == 'norm')
         return step(inputs)
