@@ -9,7 +9,7 @@ model = dict(
         type='mmdla.LinearHead',
         in_channels=32,
         stride=2,
-        num_classes=8,
+        num_classes=19,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     ),
 )
