@@ -1,4 +1,4 @@
-"""Generated pictures of one thing each, with its class and box: a data set that needs no download.
+"""Generated pictures of one object each, with its class and box: a data set that needs no download.
 
 For classifiers that are to find what they name: a network trained with the classes alone is asked for
 the boxes. A thing is a list of polygons with markings all over (scales, bricks, ribs), fitted into a

@@ -1,4 +1,4 @@
-"""Generated street scenes in Cityscapes' clothes: a data set that needs no download.
+"""Generated street scenes in Cityscapes' layout: a data set that needs no download.
 
 A scene is painted from far to near, image and labels at once: sky, hills, buildings, trees, the
 street in perspective, and on it poles with signs and lights, people, cyclists, cars, trucks and

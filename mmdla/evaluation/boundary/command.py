@@ -224,7 +224,7 @@ def write(
     name: str, beside: tuple,
 ) -> None:  # fmt: skip
     """Write the tables and the plot; `columns` holds more of each image than the scores have."""
-    from ...visualization.precision_recall import draw_precision_recall
+    from .curves import draw_precision_recall
 
     curve, images = scores.curve(), scores.images()
     content = dict(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..evaluation.boundary.scores import best_point
+from .scores import best_point
 
 
 def draw_precision_recall(
