@@ -55,7 +55,7 @@ def test_pictures_of_every_kind_of_image(kind, visualizer, tmp_path, run_tool):
     settings = dict(backend=backend, color=color, root=str(tmp_path), suffix=suffix)
     (tmp_path / 'config.py').write_text(CONFIG.format(visualizer=visualizer, **settings))
     status, text = run_tool(
-        'visualization/browse_dataset.py', tmp_path / 'config.py', '--out-dir', tmp_path / 'seen'
+        'analysis_tools/browse_dataset.py', tmp_path / 'config.py', '--out-dir', tmp_path / 'seen'
     )
     assert status == 0, text
     assert sorted(p.name for p in (tmp_path / 'seen').iterdir()) == ['0000_a.png', '0001_b.png']

@@ -108,7 +108,7 @@ def test_one_command_fine_tunes_on_a_folder(images, tmp_path, monkeypatch, run_t
 def test_pictures_of_data(images, tmp_path, monkeypatch, run_tool):
     monkeypatch.setenv('DLA_WEIGHTS', 'none')
     status, text = run_tool(
-        'visualization/browse_dataset.py', FOLDER, '--out-dir', tmp_path / 'data', '--show-number', 2
+        'analysis_tools/browse_dataset.py', FOLDER, '--out-dir', tmp_path / 'data', '--show-number', 2
     )
     assert status == 0, text
     names = sorted(path.name for path in (tmp_path / 'data').iterdir())

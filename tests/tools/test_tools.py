@@ -380,7 +380,7 @@ def test_ablation_names_what_is_wrong(run_tool, tmp_path):
 
 def test_browse_dataset(env, tmp_path):
     tool(
-        'visualization/browse_dataset.py',
+        'analysis_tools/browse_dataset.py',
         DEMO,
         '--out-dir',
         tmp_path / 'out',

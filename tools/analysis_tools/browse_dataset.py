@@ -24,6 +24,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='path of the config')
+    parser.add_argument('out', nargs='?', type=Path, help='the same as --out-dir')
     parser.add_argument(
         '--out-dir',
         '--output-dir',
@@ -35,7 +36,7 @@ def main() -> None:
     add_cfg_options(parser)
     args = parser.parse_args()
     cfg = read_config(args)
-    out = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'samples'
+    out = args.out_dir or args.out or Path('work_dirs') / Path(args.config).stem / 'samples'
     if is_nonempty(out):
         sys.exit(f'browse_dataset: {out} is not empty; choose another --out-dir')
     init_default_scope(scope_of(cfg))
