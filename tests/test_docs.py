@@ -32,7 +32,7 @@ def test_docs_on_aggregation():
         sum(x.mean() for x in levels).backward()
         assert not [n for n, p in model.named_parameters() if p.grad is None]
     kinds = [{type(m).__name__ for m in model.modules()} for model in models[1:]]
-    assert ['AttentiveNode' in k for k in kinds] == [True, False, False]
+    assert ['GatedNode' in k for k in kinds] == [True, False, False]
     assert 'Separable' in kinds[1]
 
 
