@@ -1,4 +1,4 @@
-# CUB-200-2011 with the boxes of the test images: every fifth chooses the threshold, the others tell
+# CUB-200-2011 with the boxes of the test images: every fifth calibrates the threshold, the others evaluate it
 _base_ = 'cub200.py'
 data_root = r"""{{$CUB200_ROOT:data/CUB_200_2011}}"""
 test_pipeline = [

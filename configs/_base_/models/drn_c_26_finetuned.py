@@ -1,4 +1,4 @@
-# DRN-C-26 as a classifier that tells where, from ImageNet weights
+# DRN-C-26 as a classifier with class maps, fine-tuned from ImageNet weights
 # DRN_WEIGHTS: a path or address; none: from scratch
 _base_ = 'drn_c_26_classifier.py'
 weights = r"""{{$DRN_WEIGHTS:none}}"""

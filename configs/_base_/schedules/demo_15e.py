@@ -1,4 +1,4 @@
-# A CPU's patience: AdamW, 15 epochs with warm-up and cosine decay, validated at the end
+# Small compute: AdamW, 15 epochs with warm-up and cosine decay, validated at the end
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=True, end=4, convert_to_iter_based=True),

@@ -1,4 +1,4 @@
-# A CPU's patience: SGD, 10 epochs with warm-up and cosine decay, validated at the end
+# Small compute: SGD, 10 epochs with warm-up and cosine decay, validated at the end
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),

@@ -1,4 +1,4 @@
-# A CPU's patience: AdamW, 600 iterations with warm-up and polynomial decay, validated at the end
+# Small compute: AdamW, 600 iterations with warm-up and polynomial decay, validated at the end
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=50, by_epoch=False),
