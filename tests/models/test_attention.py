@@ -348,7 +348,7 @@ def test_bad_arguments_are_named():
         AttentiveNode([4, 4], 4)(*[torch.randn(2, 4, 3, 3)] * 3)
     with pytest.raises(ValueError, match='inputs: 1 feature maps, built for 2'):
         LevelFusion([4, 4])([torch.randn(2, 4, 3, 3)])
-    with pytest.raises(ValueError, match='got 3 feature maps and was built for 2'):
+    with pytest.raises(ValueError, match='3 feature maps, but in_channels has 2 entries'):
         AFAUp([4, 8])(levels((16, 16), 3))
 
 

@@ -389,7 +389,7 @@ def test_pairs_that_cannot_be(multicue, run_tool, tmp_path):
     (root / 'thesis.txt').write_text('precious')
     status, text = run_tool(PAIRS, multicue, root, *layout)
     assert status != 0
-    assert 'is there already' in text
+    assert 'exists already' in text
     assert [p.name for p in root.iterdir()] == ['thesis.txt']
 
 
