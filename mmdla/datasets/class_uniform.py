@@ -164,7 +164,6 @@ class ClassUniformDataset(Dataset):
             try:
                 np.savez_compressed(part, key=np.array(key), centroids=points)
                 part.close()
-                os.chmod(part.name, 0o644)
                 os.replace(part.name, path)
             except BaseException:
                 os.unlink(part.name)

@@ -280,13 +280,11 @@ def check_files(
 def describe(settings: dict, workers: int) -> str:
     """What is done to the maps, and by what."""
     nms = settings['nms'] and ', '.join(f'{name} {value}' for name, value in settings['nms'].items())
-    note = 'the first use compiles for some ten seconds'
-    if settings['solver'] == 'scipy':
-        note = f'Numba is much faster: {INSTALL}'
+    note = f' (Numba is much faster: {INSTALL})' if settings['solver'] == 'scipy' else ''
     return (
         f'{f"NMS ({nms})" if nms else "No NMS"}, {"thinned" if settings["thin"] else "not thinned"}; '
         f'matches within {settings["max_dist"]:g} of the diagonal, {settings["thresholds"]} thresholds'
-        f'\nSolver: {settings["solver"]} ({note}), {workers} process{"es" if workers > 1 else ""}'
+        f'\nSolver: {settings["solver"]}{note}, {workers} process{"es" if workers > 1 else ""}'
     )
 
 

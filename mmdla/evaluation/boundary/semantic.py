@@ -17,7 +17,8 @@ from rich.table import Table
 from ...registry import METRICS
 from ...utils.mask_boundaries import mask_boundaries
 from ...utils.predictions import boundary_probability
-from .scores import BoundaryScores, count_boundaries, counting_pool
+from .metric import BoundaryMetric
+from .scores import BoundaryScores, count_boundaries, counting_pool, prepare_solver
 
 SOURCES = ('maps', 'masks', 'detector')
 WAITING = 4  # images a process that may wait to be counted
@@ -25,28 +26,28 @@ WAITING = 4  # images a process that may wait to be counted
 
 @METRICS.register_module()
 @MMSEG_METRICS.register_module()
-class SemanticBoundaryMetric(BaseMetric):
+class SemanticBoundaryMetric(BoundaryMetric):
     """ODS, OIS and AP of boundaries against those of the label map, by class, from 0 to 1.
 
     A class's boundary in an image is that of all its pixels, one pixel wide; pixels that are ignored
     have no boundary and none is counted as predicted there. Maps are matched with it as by
     :class:`BoundaryMetric`. ``mODS``, ``mOIS`` and ``mAP`` are means over the classes that occur, whose
-    own scores are printed.
+    own scores are printed. Masks have one threshold and therefore no AP.
 
     Every data sample has ``gt_sem_seg`` of the image's own size: load annotations after resizing.
 
     Args:
         source (str): What is scored. ``'maps'``: the sigmoid of ``seg_logits``, a channel a class, as
             networks for semantic boundaries have them. ``'masks'``: the boundaries of ``pred_sem_seg``,
-            of any segmentor; there is one threshold then, and AP says nothing. ``'detector'``: the map
-            of a boundary detector, against the boundaries between any two classes. Default:
-            ``'masks'``.
+            of any segmentor. ``'detector'``: the map of a boundary detector, against the boundaries
+            between any two classes. Default: ``'masks'``.
         max_dist (float): How far a match may be, as a share of the diagonal: 0.02 for SBD, 0.0035 is
             usual for Cityscapes. Default: 0.02.
         thresholds (int): n for k / (n + 1); not for ``'masks'``. Default: 99.
         thin (bool): Thin the binary maps. Default: True.
         nms (bool | dict): Suppress non-maxima before, with the arguments of a dict. Default: False.
-        num_workers (int): Processes that count, beside this one; 0 to count in this one. Default: 0.
+        num_workers (int): Processes that count. Default: 0, this process counts.
+        solver (str, optional): As in :class:`BoundaryMetric`. Default: None.
         ignore_index (int): The label that is ignored. Default: 255.
         **kwargs: Of :class:`mmengine.evaluator.BaseMetric`. The default prefix is ``'boundary'``.
 
@@ -68,22 +69,16 @@ class SemanticBoundaryMetric(BaseMetric):
         nms: bool | dict = False,
         num_workers: int = 0,
         ignore_index: int = 255,
+        solver: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
         if source not in SOURCES:
             raise ValueError(f'source={source!r} must be one of {", ".join(SOURCES)}')
-        if not 0 < max_dist < 1:
-            raise ValueError(f'max_dist={max_dist!r} must be a fraction of the diagonal, from 0 to 1')
-        if num_workers < 0:
-            raise ValueError(f'num_workers={num_workers!r} must be a number of processes, 0 or more')
+        super().__init__(thresholds, max_dist, thin, nms, num_workers, solver, **kwargs)
         self.source = source
-        self.settings = dict(
-            thresholds=1 if source == 'masks' else thresholds, max_dist=max_dist, thin=thin, nms=nms
-        )
-        self.num_workers = num_workers
+        if source == 'masks':
+            self.settings['thresholds'] = 1
         self.ignore_index = ignore_index
-        self._pool: ProcessPoolExecutor | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count each image, or have it counted."""
@@ -99,7 +94,9 @@ class SemanticBoundaryMetric(BaseMetric):
             if not self.num_workers:
                 self.results.append(count_classes(*arguments))
                 continue
-            self._pool = self._pool or counting_pool(self.num_workers)
+            if self._pool is None:
+                prepare_solver(self.solver)  # here, so that not every process compiles
+                self._pool = counting_pool(self.num_workers)
             self.results.append(self._pool.submit(count_classes, *arguments))
             # No more images wait than the processes need, and what fails fails soon.
             waiting = len(self.results) - WAITING * self.num_workers
@@ -140,14 +137,15 @@ class SemanticBoundaryMetric(BaseMetric):
     def compute_metrics(self, results: list[dict[int, np.ndarray]]) -> dict[str, float]:
         """Means over classes, whose own scores are printed."""
         names = (self.dataset_meta or {}).get('classes') or ()
-        table = Table('class', 'ODS', 'OIS', 'AP')
+        keys = ('ODS', 'OIS') if self.source == 'masks' else ('ODS', 'OIS', 'AP')
+        table = Table('class', *keys)
         summaries = []
         for number in sorted({c for counts in results for c in counts}):
             counts = {str(i): one[number] for i, one in enumerate(results) if number in one}
             if not sum(one[0, 1] for one in counts.values()):
                 continue  # predicted, but in no label map
             summary = BoundaryScores.of(counts).summary()
-            summaries.append([summary[key] for key in ('ODS', 'OIS', 'AP')])
+            summaries.append([summary[key] for key in keys])
             name = names[number] if number < len(names) else str(number)
             name = 'boundary' if self.source == 'detector' else name
             table.add_row(name, *(f'{100 * value:.2f}' for value in summaries[-1]))
@@ -156,11 +154,10 @@ class SemanticBoundaryMetric(BaseMetric):
         console = Console(width=100)
         with console.capture() as text:
             console.print(table)
-        print_log('\n' + text.get(), 'current')
+        print_log(f'Boundaries were matched by {self.solver}.\n' + text.get(), 'current')
         means = np.mean(summaries, 0).tolist()
-        if self.source == 'detector':
-            return dict(zip(('ODS', 'OIS', 'AP'), means))
-        return dict(zip(('mODS', 'mOIS', 'mAP'), means))
+        mean = '' if self.source == 'detector' else 'm'
+        return {f'{mean}{key}': value for key, value in zip(keys, means)}
 
 
 def count_classes(
