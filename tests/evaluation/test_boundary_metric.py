@@ -126,6 +126,22 @@ def test_metric(files, settings):
     assert len(found) == 7
 
 
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_metric_of_crispness(files, num_workers):
+    """The maps as predicted count, whatever is suppressed before the matching."""
+    metric = BoundaryMetric(thresholds=3, nms=True, num_workers=num_workers, crispness=True)
+    given = samples(files)
+    maps = [read_boundary_map(next(files[0].glob(f'{name}.*'))) for name in 'abc']
+    metric.process({}, given)
+    found = metric.evaluate(3)['boundary/AC']
+    assert found == pytest.approx(np.mean([crispness(p) for p in maps]))
+    # a map without any boundary has no crispness
+    given[1]['seg_logits']['data'] = torch.zeros(1, 40, 50)
+    metric.process({}, given)
+    found = metric.evaluate(3)['boundary/AC']
+    assert found == pytest.approx(np.mean([crispness(maps[k]) for k in (0, 2)]))
+
+
 def test_metric_in_processes_and_again(files):
     metric = BoundaryMetric(thresholds=7, num_workers=2)
     for _ in range(2):
