@@ -38,7 +38,8 @@ class SideOutputHead(BoundaryOutputs, BaseDecodeHead):
 
     The maps are the levels of a backbone; or what each step of IDA-up ends with, ``IDAUp`` with
     ``all_steps=True``; or those of ``AFAUp`` and its fusion. Losses are logged as ``fuse.`` and
-    ``side_0.``, ``side_1.``, ... in the order of ``in_channels``.
+    ``side_0.``, ``side_1.``, ... in the order of ``in_channels``. A file of ``torch.export`` takes images
+    whose coarsest map is larger than one pixel.
 
     Args:
         in_channels (Sequence[int]): Channels of the maps.
