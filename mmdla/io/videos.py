@@ -40,12 +40,12 @@ class VideoFrames:
         if max_frames is not None and (type(max_frames) is not int or max_frames < 1):
             raise ValueError(f'max_frames={max_frames!r}: must be a whole number, 1 or more')
         self.is_camera = isinstance(source, int)
-        self.source = f'camera {source}' if self.is_camera else os.fspath(source)  # type: ignore[arg-type]
+        self.source = f'camera {source}' if isinstance(source, int) else os.fspath(source)
         self.name = f'camera_{source}' if self.is_camera else Path(self.source).stem
         self.max_frames = max_frames
         if not self.is_camera and not os.path.isfile(self.source):
             raise FileNotFoundError(f'{self.source}: no such video')
-        self._capture = cv2.VideoCapture(source if self.is_camera else self.source)  # type: ignore[arg-type]
+        self._capture = cv2.VideoCapture(source if isinstance(source, int) else self.source)
         if not self._capture.isOpened():
             what = 'open this camera' if self.is_camera else 'read this file as a video'
             raise VideoFileError(f'{self.source}: OpenCV cannot {what}')
