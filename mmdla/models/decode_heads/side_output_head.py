@@ -38,8 +38,8 @@ class SideOutputHead(BoundaryOutputs, BaseDecodeHead):
 
     The maps are the levels of a backbone; or what each step of IDA-up ends with, ``IDAUp`` with
     ``all_steps=True``; or those of ``AFAUp`` and its fusion. Losses are logged as ``fuse.`` and
-    ``side_0.``, ``side_1.``, ... in the order of ``in_channels``. A file of ``torch.export`` takes images
-    whose coarsest map is larger than one pixel.
+    ``side_0.``, ``side_1.``, ... in the order of ``in_channels``. An exported ``.pt2`` file needs
+    images whose coarsest map is larger than one pixel.
 
     Args:
         in_channels (Sequence[int]): Channels of the maps.
@@ -64,8 +64,8 @@ class SideOutputHead(BoundaryOutputs, BaseDecodeHead):
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
 
-    Source: Xie and Tu, "Holistically-Nested Edge Detection", 2015, Equations 1 to 5; Liu et al.,
-    "Richer Convolutional Features for Edge Detection", 2017.
+    Source: Xie and Tu, "Holistically-Nested Edge Detection", 2015; Liu et al., "Richer Convolutional
+    Features for Edge Detection", 2017.
 
     Example:
         >>> import torch
