@@ -105,7 +105,7 @@ class BoundaryMetric(BaseMetric):
             thresholds=thresholds, max_dist=max_dist, thin=thin, nms=nms, solver=self.solver
         )
         self.num_workers: int = num_workers
-        self.crispness = crispness
+        self.crispness: bool = crispness
         self._pool: ProcessPoolExecutor | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
