@@ -371,7 +371,7 @@ def split_inputs(inputs: Iterable[Path]) -> tuple[list[Path], list[Path | int]]:
         else:
             images.append(item)
             continue
-        name = str(source) if isinstance(source, int) else source.stem
+        name = f'camera_{source}' if isinstance(source, int) else source.stem
         if name in videos:
             raise ValueError(f'{videos[name]} and {source}: both would be written as {name}')
         videos[name] = source
