@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('images', type=Path, help='folder of images')
-    parser.add_argument('--operator', choices=OPERATORS, default='sobel', help='(sobel)')
+    parser.add_argument('--operator', choices=OPERATORS, default='sobel', help='which one (sobel)')
     parser.add_argument('--out-dir', type=Path, required=True, help='folder to write to, new or empty')
     parser.add_argument('--sigma', type=float, default=2.0, help='of the Gaussian, in pixels (2)')
     return parser.parse_args()
