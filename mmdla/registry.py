@@ -31,6 +31,7 @@ EXTENSIONS = {
                 'BoundaryHead',
                 'LinearBoundaryHead',
                 'ObjectContextHead',
+                'SideOutputHead',
             ],
             'mmdla.models.losses': [
                 'BoundaryCrossEntropyLoss',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from mmengine.utils import track_iter_progress
 
 from ..io.boundary_files import write_boundary_map
 from ..io.files import list_files
+from ..io.videos import VideoFrames, VideoWriter
 from ..utils.predictions import boundary_probability
 from ..visualization.images import to_bgr8
 from .seg_inferencer import SegInferencer
 
 # Suffixes of images in folders. A single file is read whatever its suffix.
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.webp', '.jp2', '.gif')
+VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 COLOUR = (40, 200, 255)  # BGR
 Image = str | os.PathLike | np.ndarray
 
@@ -39,11 +41,15 @@ class BoundaryInferencer(SegInferencer):
             config, of a segmentor with two classes or one output channel.
         weights (str, optional): Path or address. Default: the published ones of ``model``.
         tta (bool): Average the config's augmentations, ``tta_pipeline``. Default: False.
+        scales (Sequence[float], optional): Resize the image, as the test pipeline passes it on, by each
+            of these factors, and average the probabilities: HED's and RCF's multi-scale testing has
+            ``(0.5, 1, 1.5)``. Default: None, one prediction.
         **kwargs: Of :class:`SegInferencer`: ``device`` ...
 
     Raises:
         ValueError: If ``model`` is unknown or not a boundary detector; if it has no published weights
-            and none are given; or, with ``tta``, if the config's ``tta_model`` is not for boundaries.
+            and none are given; if ``scales`` are impossible or meet ``tta``, whose pipeline has its
+            own; or, with ``tta``, if the config's ``tta_model`` is not for boundaries.
         FileNotFoundError, CheckpointError: If the weights do not exist, are not a checkpoint, or belong
             to another network.
 
@@ -57,9 +63,23 @@ class BoundaryInferencer(SegInferencer):
     model: Any
 
     def __init__(
-        self, model: str | Config, weights: str | None = None, tta: bool = False, **kwargs: Any
+        self,
+        model: str | Config,
+        weights: str | None = None,
+        tta: bool = False,
+        scales: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         self.tta = tta
+        self.scales = scales
+        if scales is not None:
+            if not len(scales) or not min(scales) > 0:
+                raise ValueError(f'scales={scales}: must be numbers above 0, factors of the size')
+            if tta:
+                raise ValueError(
+                    f'scales={scales} and tta=True: tta_pipeline of the config has scales of its own; '
+                    'leave one of them out'
+                )
         super().__init__(model, weights, **kwargs)
         self.show_progress = False
         channels = getattr(self.model, 'out_channels', None)
@@ -75,6 +95,9 @@ class BoundaryInferencer(SegInferencer):
                     f'tta=True: tta_model of the config must be a BoundaryTTAModel, but is {settings}'
                 )
             self.model = MODELS.build(dict(**settings, module=self.model)).eval()
+        elif scales is not None:
+            merge = dict(type='mmdla.BoundaryTTAModel', module=self.model)
+            self.model = MODELS.build(merge).eval()
 
     def __call__(
         self,
@@ -171,16 +194,72 @@ class BoundaryInferencer(SegInferencer):
         out_dir: str | os.PathLike,
         nms: bool = False,
         threshold: float = 0.5,
+        only: str | None = None,
     ) -> int:
-        """Write maps and overlays with a progress bar; the arguments are those of :meth:`__call__`.
+        """Write maps and overlays with a progress bar; the other arguments are of :meth:`__call__`.
+
+        Args:
+            only (str, optional): Write only the ``'maps'`` or only the ``'overlays'``. Default: None,
+                both.
 
         Returns:
             int: The number of images.
         """
         images = name_images(inputs)
         for name, image in track_iter_progress(list(images.items())):
-            write_pictures(out_dir, name, *self._detect(image, nms), threshold)
+            write_pictures(out_dir, name, *self._detect(image, nms), threshold, only)
         return len(images)
+
+    def write_video(
+        self,
+        video: str | os.PathLike | int,
+        out_dir: str | os.PathLike,
+        nms: bool = False,
+        threshold: float = 0.5,
+        only: str | None = None,
+        max_frames: int | None = None,
+    ) -> int:
+        """Detect boundaries in the frames of a video or a camera, with a progress bar.
+
+        It writes ``overlays/NAME.mp4``, a video of the overlays with as many frames a second, and
+        ``maps/NAME/000000.png``, ``000001.png`` ... NAME is the stem of the file or ``camera_0``. A
+        camera is read until ``max_frames`` or an interrupt from the keyboard.
+
+        Args:
+            video (str | PathLike | int): A file that OpenCV reads, or the number of a camera.
+            out_dir (str | PathLike): Folder to write to.
+            nms (bool): Thin the maps by non-maximum suppression. Default: False.
+            threshold (float): Lowest probability of boundaries in overlays. Default: 0.5.
+            only (str, optional): Write only the ``'maps'`` or only the ``'overlays'``. Default: None,
+                both.
+            max_frames (int, optional): Stop after this many. Default: None.
+
+        Returns:
+            int: The number of frames.
+
+        Raises:
+            FileNotFoundError: If there is no such video.
+            FileExistsError: If a file to write exists already.
+            ValueError: If OpenCV cannot read the video, or cannot write one.
+        """
+        frames = VideoFrames(video, max_frames)
+        _check_only(only)
+        drawn = VideoWriter(Path(out_dir, 'overlays', f'{frames.name}.mp4'), frames.fps)
+        number = 0
+        try:
+            for frame in track_iter_progress((iter(frames), frames.count)):
+                _, probability = self._detect(frame, nms)
+                if only != 'maps':
+                    drawn.write(overlay(frame, probability, threshold))
+                if only != 'overlays':
+                    write_map(Path(out_dir, 'maps', frames.name, f'{number:06d}.png'), probability)
+                number += 1
+        except KeyboardInterrupt:
+            if not frames.is_camera:
+                raise
+        finally:
+            drawn.close()
+        return number
 
     def _init_pipeline(self, cfg: Config) -> Compose:
         """The config's pipeline without the transforms that load annotations."""
@@ -191,7 +270,12 @@ class BoundaryInferencer(SegInferencer):
         load = dict(steps[0])
         if _kind(load) == 'LoadImageFromFile':
             load['type'] = 'InferencerLoader'  # it accepts arrays, too
-        return Compose([load, *_without_loading(steps[1:])])
+        steps = _without_loading(steps[1:])
+        if self.scales is not None:
+            *steps, pack = steps
+            sizes = [dict(type='Resize', scale_factor=float(s), keep_ratio=True) for s in self.scales]
+            steps.append(dict(type='TestTimeAug', transforms=[sizes, [pack]]))
+        return Compose([load, *steps])
 
 
 def _kind(step: dict) -> str:
@@ -261,6 +345,39 @@ def name_images(inputs: Image | list[Image]) -> dict[str, Path | np.ndarray]:
     return named
 
 
+def split_inputs(inputs: Iterable[Path]) -> tuple[list[Path], list[Path | int]]:
+    """Tell images and folders from videos and cameras.
+
+    Args:
+        inputs (Iterable[Path]): What a user names. A file with a video's suffix is a video, and a
+            number that is no file a camera.
+
+    Returns:
+        tuple[list[Path], list[Path | int]]: Images and folders; videos and numbers of cameras.
+
+    Raises:
+        FileNotFoundError: If a video does not exist.
+        ValueError: If two videos have the same name, under which their frames are written.
+    """
+    images: list[Path] = []
+    videos: dict[str, Path | int] = {}
+    for item in inputs:
+        source: Path | int = item
+        if item.suffix.lower() in VIDEO_SUFFIXES and not item.is_dir():
+            if not item.is_file():
+                raise FileNotFoundError(f'{item}: no such video')
+        elif item.name.isdecimal() and item.name == str(item) and not item.exists():
+            source = int(item.name)
+        else:
+            images.append(item)
+            continue
+        name = f'camera_{source}' if isinstance(source, int) else source.stem
+        if name in videos:
+            raise ValueError(f'{videos[name]} and {source}: both would be written as {name}')
+        videos[name] = source
+    return images, list(videos.values())
+
+
 def _distinct(name: str, paths: list[Path]) -> list[str]:
     """Unique names of files with the same name: by their folders, or else by suffix."""
     absolute = [Path(os.path.abspath(path)) for path in paths]
@@ -275,22 +392,49 @@ def _distinct(name: str, paths: list[Path]) -> list[str]:
 
 
 def write_pictures(
-    out_dir: str | os.PathLike, name: str, image: np.ndarray, probability: np.ndarray, threshold: float
+    out_dir: str | os.PathLike,
+    name: str,
+    image: np.ndarray,
+    probability: np.ndarray,
+    threshold: float,
+    only: str | None = None,
 ) -> None:
-    """Write ``maps/NAME.png``, of 16 bit, and ``overlays/NAME.jpg`` below a folder.
+    """Write ``maps/NAME.png``, of 16 bit, and ``overlays/NAME.jpg`` below a folder, or one of them.
 
     Raises:
         FileExistsError: If one of them exists already.
         OSError: If a file cannot be written.
     """
+    _check_only(only)
     path, drawn = Path(out_dir, 'maps', f'{name}.png'), Path(out_dir, 'overlays', f'{name}.jpg')
-    for file in (path, drawn):
-        if file.exists():
-            raise FileExistsError(f'{file} exists already; choose another out_dir')
-        file.parent.mkdir(parents=True, exist_ok=True)
-    write_boundary_map(path, probability)
-    if not cv2.imwrite(str(drawn), overlay(image, probability, threshold)):
-        raise OSError(f'{drawn}: could not be written')
+    if only != 'overlays':
+        write_map(path, probability)
+    if only != 'maps':
+        _make_room(drawn)
+        if not cv2.imwrite(str(drawn), overlay(image, probability, threshold)):
+            raise OSError(f'{drawn}: could not be written')
+
+
+def _check_only(only: str | None) -> None:
+    if only not in (None, 'maps', 'overlays'):
+        raise ValueError(f"only={only!r}: must be 'maps' or 'overlays', or None for both")
+
+
+def _make_room(file: Path) -> None:
+    if file.exists():
+        raise FileExistsError(f'{file} exists already; choose another out_dir')
+    file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def write_map(file: Path, probability: np.ndarray) -> None:
+    """Write a boundary map to a new PNG file, of 16 bit.
+
+    Raises:
+        FileExistsError: If the file exists already.
+        OSError: If it cannot be written.
+    """
+    _make_room(file)
+    write_boundary_map(file, probability)
 
 
 def overlay(image: np.ndarray, probability: np.ndarray, threshold: float = 0.5) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import cv2
@@ -16,10 +17,11 @@ pytest.importorskip('mmseg')
 from mmengine.config import Config
 
 from mmdla.apis import BoundaryInferencer
-from mmdla.apis.boundary_inferencer import name_images, overlay
+from mmdla.apis.boundary_inferencer import name_images, overlay, split_inputs
 from mmdla.checkpoints import CheckpointError
 from mmdla.engine.config import build_model
 from mmdla.io.boundary_files import read_boundary_map
+from mmdla.io.videos import VideoFrames
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/boundaries/dla34-8s_bsds500.py'
@@ -233,13 +235,184 @@ def test_images_of_one_name_are_kept_apart(folder, image, tmp_path):
     assert named(tmp_path / 'linked') == ['evening/a.PNG', 'evening/a.jpg', 'evening/rain/b']
 
 
+def by_scales(inferencer, image: np.ndarray, scales) -> np.ndarray:
+    """The mean of the probabilities that the network gives the resized images."""
+    maps = []
+    for scale in scales:
+        size = tuple(int(side * scale + 0.5) for side in image.shape[1::-1])
+        mean, std = (inferencer.cfg.model.data_preprocessor[k] for k in ('mean', 'std'))
+        x = (cv2.resize(image, size)[..., ::-1].astype(np.float32) - np.float32(mean)) / np.float32(std)
+        with torch.no_grad():
+            logits = inferencer.model.module(torch.from_numpy(x).permute(2, 0, 1)[None], mode='tensor')
+        # to the scaled image, and on to the image itself, as mmseg does
+        for shape in (x.shape[:2], image.shape[:2]):
+            logits = F.interpolate(logits, shape, mode='bilinear', align_corners=False)
+        maps.append(logits.softmax(1)[0, 1].numpy())
+    return np.mean(maps, 0)
+
+
+def test_scales_are_averaged(weights, image):
+    scales = (0.5, 1, 1.5)
+    inferencer = BoundaryInferencer(str(CONFIG), weights, scales=scales, device='cpu')
+    found = inferencer(image)['predictions']
+    assert (found.shape, found.dtype) == ((61, 83), np.float32)
+    np.testing.assert_allclose(found, by_scales(inferencer, image, scales), atol=1e-4)
+    one = BoundaryInferencer(str(CONFIG), weights, scales=[1], device='cpu')(image)['predictions']
+    plain = BoundaryInferencer(str(CONFIG), weights, device='cpu')(image)['predictions']
+    np.testing.assert_allclose(one, plain, atol=1e-6)
+    assert np.abs(found - plain).max() > 0.05
+    for scales, message in (
+        ([], r'scales=\[\]: must be numbers'),
+        ([0.5, 0], r'scales=\[0.5, 0\]: must'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            BoundaryInferencer(str(CONFIG), weights, scales=scales, device='cpu')
+    with pytest.raises(ValueError, match=r'scales=\[2\] and tta=True: .* leave one of them out'):
+        BoundaryInferencer(str(CONFIG), weights, tta=True, scales=[2], device='cpu')
+
+
+@pytest.fixture
+def video(tmp_path, image) -> Path:
+    """Four frames, of ten a second."""
+    path = tmp_path / 'clips/street.avi'
+    path.parent.mkdir()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10, (64, 48))
+    if not writer.isOpened():
+        pytest.skip('this OpenCV cannot write MJPG')
+    for k in range(4):
+        writer.write(cv2.GaussianBlur(np.roll(image[:48, :64], 8 * k, 1), (0, 0), 2))
+    writer.release()
+    return path
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while (found := capture.read())[0]:
+        frames.append(found[1])
+    return frames
+
+
+def test_videos(weights, video, tmp_path):
+    inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
+    assert inferencer.write_video(video, tmp_path / 'out', threshold=0.7) == 4
+    names = sorted(p.name for p in (tmp_path / 'out/maps/street').iterdir())
+    assert names == [f'00000{k}.png' for k in range(4)]
+    drawn, frames = frames_of(tmp_path / 'out/overlays/street.mp4'), frames_of(video)
+    assert len(drawn) == 4
+    for k, (frame, picture) in enumerate(zip(frames, drawn)):
+        found = read_boundary_map(tmp_path / f'out/maps/street/00000{k}.png')
+        wanted = inferencer(frame)['predictions']
+        assert np.abs(found - wanted).max() <= 0.5001 / 65535
+        assert np.abs(picture.astype(float) - overlay(frame, wanted, 0.7)).mean() < 16
+    assert cv2.VideoCapture(str(tmp_path / 'out/overlays/street.mp4')).get(cv2.CAP_PROP_FPS) == 10
+    with pytest.raises(FileExistsError, match=r'street.mp4 exists already; choose another out_dir'):
+        inferencer.write_video(video, tmp_path / 'out')
+    assert inferencer.write_video(video, tmp_path / 'two', only='maps', max_frames=2) == 2
+    files = [p.relative_to(tmp_path / 'two').as_posix() for p in (tmp_path / 'two').rglob('*.*')]
+    assert sorted(files) == ['maps/street/000000.png', 'maps/street/000001.png']
+    with pytest.raises(ValueError, match="only='map': must be 'maps' or 'overlays', or None for both"):
+        inferencer.write_video(video, tmp_path / 'three', only='map')
+
+
+def test_a_video_that_ends_early_or_is_none(video, tmp_path, monkeypatch):
+    capture = cv2.VideoCapture
+
+    class Claims:
+        def __init__(self, source: str):
+            self.capture = capture(source)
+
+        def get(self, key: int) -> float:
+            return 9.0 if key == cv2.CAP_PROP_FRAME_COUNT else self.capture.get(key)
+
+        def __getattr__(self, name: str):
+            return getattr(self.capture, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, 'VideoCapture', Claims)
+        with pytest.warns(UserWarning, match=r'street\.avi: ends after 4 frames, but states 9'):
+            assert len(list(VideoFrames(video))) == 4
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            assert len(list(VideoFrames(video, 4))) == 4
+    cut = tmp_path / 'cut.avi'
+    cut.write_bytes(b'none')
+    with pytest.raises(ValueError, match=r'cut\.avi: OpenCV cannot read this file as a video'):
+        VideoFrames(cut)
+    with pytest.raises(ValueError, match='max_frames=0: must be a whole number, 1 or more'):
+        VideoFrames(video, 0)
+    assert len(list(VideoFrames(video, 3))) == VideoFrames(video, 3).count == 3
+
+
+class Camera:
+    """In place of OpenCV's: an endless one, which is interrupted at the keyboard."""
+
+    def __init__(self, source: int):
+        self.left = 5 if source == 0 else 0
+
+    def isOpened(self) -> bool:
+        return self.left > 0
+
+    def get(self, key: int) -> float:
+        return -1.0 if key == cv2.CAP_PROP_FRAME_COUNT else 0.0
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return True, np.full((40, 48, 3), 40 * self.left, np.uint8)
+
+    def release(self) -> None:
+        pass
+
+
+def test_cameras(run_tool, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, 'VideoCapture', Camera)
+    inferencer = BoundaryInferencer(str(CONFIG), weights, device='cpu')
+    assert inferencer.write_video(0, tmp_path / 'all') == 5
+    monkeypatch.chdir(tmp_path)  # where no file is called 0
+    status, text = run_tool(
+        TOOL, CONFIG, weights, '0', '--max-frames', 3, '--out-dir', tmp_path / 'three'
+    )
+    assert status == 0, text
+    assert f'Written: maps and overlays of 3 frames in {tmp_path / "three"}' in text
+    assert len(list((tmp_path / 'three/maps/camera_0').iterdir())) == 3
+    status, text = run_tool(TOOL, CONFIG, weights, '7', '--out-dir', tmp_path / 'none')
+    assert text.endswith('detect_boundaries: camera 7: OpenCV cannot open this camera')
+    monkeypatch.undo()
+    assert len(frames_of(tmp_path / 'all/overlays/camera_0.mp4')) == 5
+
+
+def test_tool_on_folders_and_videos_at_scales(run_tool, weights, folder, video, tmp_path):
+    out = tmp_path / 'out'
+    args = ('--scales', '0.5', '1', '--only', 'maps', '--out-dir', out)
+    status, text = run_tool(TOOL, CONFIG, weights, folder / 'night', video, *args)
+    assert status == 0, text
+    assert f'Written: maps of 2 images and 4 frames in {out}' in text
+    files = sorted(p.relative_to(out).as_posix() for p in out.rglob('*') if p.is_file())
+    assert files == ['maps/a.png', 'maps/rain/b.png', *(f'maps/street/00000{k}.png' for k in range(4))]
+    inferencer = BoundaryInferencer(str(CONFIG), weights, scales=[0.5, 1], device='cpu')
+    wanted = inferencer(folder / 'night/a.PNG')['predictions']
+    assert np.abs(read_boundary_map(out / 'maps/a.png') - wanted).max() <= 0.5001 / 65535
+
+
+def test_inputs_of_the_tool(video, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert split_inputs([folder, video, Path('1')]) == ([folder], [video, 1])
+    (tmp_path / '1').mkdir()
+    assert split_inputs([Path('1'), tmp_path / '2']) == ([Path('1'), tmp_path / '2'], [])
+    with pytest.raises(FileNotFoundError, match=r'other\.mp4: no such video'):
+        split_inputs([tmp_path / 'other.mp4'])
+    with pytest.raises(ValueError, match=r'street\.avi and .*: both would be written as street'):
+        split_inputs([video, video])
+
+
 def test_tool_writes_what_evaluation_reads(run_tool, weights, folder, tmp_path):
     out = tmp_path / 'out'
     status, text = run_tool(
         TOOL, CONFIG, weights, folder, '--out-dir', out, '--overlay-threshold', '0.6'
     )
     assert status == 0, text
-    assert f'Written: 3 maps and overlays in {out}' in text
+    assert f'Written: maps and overlays of 3 images in {out}' in text
     files = sorted(p.relative_to(out).as_posix() for p in out.rglob('*') if p.is_file())
     names = ('a', 'night/a', 'night/rain/b')
     assert files == [*(f'maps/{n}.png' for n in names), *(f'overlays/{n}.jpg' for n in names)]
@@ -277,6 +450,10 @@ def test_tool_says_what_is_wrong(run_tool, weights, folder, tmp_path):
     assert 'there is no such file' in wrong(CONFIG, tmp_path / 'none.pth', folder)
     text = wrong(CONFIG, weights, folder, '--overlay-threshold', '1.5')
     assert '--overlay-threshold 1.5 must be from 0 to 1' in text
+    assert '--max-frames 0 must be 1 or more' in wrong(CONFIG, weights, folder, '--max-frames', 0)
+    text = wrong(CONFIG, weights, folder, '--tta', '--scales', 2)
+    assert 'detect_boundaries: scales=[2.0] and tta=True' in text
+    assert 'clip.mp4: no such video' in wrong(CONFIG, weights, tmp_path / 'clip.mp4')
     assert 'both would be written as ' in wrong(CONFIG, weights, folder / 'a.png', folder / 'a.png')
     assert not (tmp_path / 'out').exists()
     (folder / 'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0')

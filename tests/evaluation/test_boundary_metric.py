@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import shared
+from conftest import load_tool, shared
 from scipy.io import savemat
 
 pytest.importorskip('mmseg')
@@ -124,6 +124,22 @@ def test_metric(files, settings):
     for name in ('ODS', 'OIS', 'AP', 'R50', 'threshold', 'recall', 'precision'):
         assert found[f'boundary/{name}'] == pytest.approx(wanted[name])
     assert len(found) == 7
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_metric_of_crispness(files, num_workers):
+    """The maps as predicted count, whatever is suppressed before the matching."""
+    metric = BoundaryMetric(thresholds=3, nms=True, num_workers=num_workers, crispness=True)
+    given = samples(files)
+    maps = [read_boundary_map(next(files[0].glob(f'{name}.*'))) for name in 'abc']
+    metric.process({}, given)
+    found = metric.evaluate(3)['boundary/AC']
+    assert found == pytest.approx(np.mean([crispness(p) for p in maps]))
+    # a map without any boundary has no crispness
+    given[1]['seg_logits']['data'] = torch.zeros(1, 40, 50)
+    metric.process({}, given)
+    found = metric.evaluate(3)['boundary/AC']
+    assert found == pytest.approx(np.mean([crispness(maps[k]) for k in (0, 2)]))
 
 
 def test_metric_in_processes_and_again(files):
@@ -761,7 +777,7 @@ def test_sobel(tmp_path, run_tool):
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[:, 30:] = 255
     cv2.imwrite(str(images / 'a.png'), picture)
-    tool = 'boundaries/sobel_boundaries.py'
+    tool = 'boundaries/operator_boundaries.py'
     assert run_tool(tool, images, '--out-dir', tmp_path / 'maps')[0] == 0
     found = read_boundary_map(tmp_path / 'maps/a.png')
     assert (found.argmax(1) // 2 == 29 // 2).all() or (found.argmax(1) // 2 == 15).all()
@@ -770,6 +786,31 @@ def test_sobel(tmp_path, run_tool):
     assert 'holds something' in run_tool(tool, images, '--out-dir', tmp_path / 'maps')[1]
     (images / 'b.jpg').write_bytes(b'nothing')
     assert 'b.jpg: ' in run_tool(tool, images, '--out-dir', tmp_path / 'more')[1]
+
+
+def test_canny(tmp_path, run_tool):
+    """Binarized at a threshold of the benchmark, a map is OpenCV's result for this threshold."""
+    images = tmp_path / 'images'
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (60, 80, 3), np.uint8), (0, 0), 2)
+    cv2.imwrite(str(images / 'a.png'), picture)
+    tool = 'boundaries/operator_boundaries.py'
+    assert run_tool(tool, images, '--operator', 'canny', '--out-dir', tmp_path / 'maps')[0] == 0
+    found = read_boundary_map(tmp_path / 'maps/a.png')
+    dx, dy = load_tool(tool).gradients(picture, 2.0)
+    dx, dy = (np.rint(16000 * d).astype(np.int16) for d in (dx, dy))
+    shares = []
+    for t in (0.01, 0.2, 0.3, 0.35, 0.4):
+        wanted = cv2.Canny(dx, dy, 0.4 * 16000 * t**2, 16000 * t**2, L2gradient=True) > 0
+        np.testing.assert_array_equal(found >= t, wanted)
+        shares.append(wanted.mean())
+    assert len(set(shares)) > 3
+    assert 0 < min(shares) < max(shares) < 0.5
+    # As it is thin, thinning leaves nearly all of it.
+    counts = count_boundaries(found, np.zeros((1, 60, 80), bool), thresholds=9)
+    loose = count_boundaries(found, np.zeros((1, 60, 80), bool), thresholds=9, thin=False)
+    assert counts[0, 3] > 0.75 * loose[0, 3]
 
 
 def test_real_data_round_trip(tmp_path, run_tool):

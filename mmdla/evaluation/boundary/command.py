@@ -31,7 +31,7 @@ from ...io.boundary_files import (
     report_problems,
 )
 from ...io.files import is_nonempty
-from .nms import crispness, edge_nms
+from .nms import average_crispness, crispness, edge_nms
 from .scores import (
     PRESETS,
     BoundaryScores,
@@ -334,12 +334,6 @@ def main() -> None:
         run_with = dict(settings, preset=args.preset, combine=args.combine, predictions=folders)
         write(args.out_dir, scores, summary, columns, run_with, name, beside)
         print(f'Written: {args.out_dir}')
-
-
-def average_crispness(values: Iterable[float]) -> float:
-    """Their mean; maps that are 0 everywhere have none."""
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else 0.0
 
 
 def report(summary: dict[str, float], thresholds: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from numbers import Real
 from typing import Any
@@ -16,6 +17,7 @@ from mmseg.registry import METRICS as MMSEG_METRICS
 
 from ...registry import METRICS
 from ...utils.predictions import boundary_probability
+from .nms import average_crispness, crispness, edge_nms
 from .scores import (
     BoundaryScores,
     count_image,
@@ -46,6 +48,7 @@ class BoundaryMetric(BaseMetric):
     AP           area under the precision-recall curve
     R50          recall at a precision of 50 %
     threshold    that of ODS, with its ``recall`` and ``precision``; thresholds are interpolated
+    AC           average crispness of the maps as predicted, with ``crispness=True``
     ===========  ====================================================================================
 
     Every data sample needs ``seg_logits`` (see :func:`mmdla.utils.predictions.boundary_probability`),
@@ -64,6 +67,8 @@ class BoundaryMetric(BaseMetric):
         solver (str, optional): ``'numba'``, ``'scipy'``, or None for Numba where it is installed
             (``pip install 'mmdla[scoring]'``). Both count the same; the log names the one in use.
             Default: None.
+        crispness (bool): Also AC, the mean of :func:`mmdla.evaluation.boundary.nms.crispness` over
+            the images whose map is not 0 everywhere. Default: False.
         **kwargs: Of :class:`mmengine.evaluator.BaseMetric`. The default prefix is ``'boundary'``.
 
     Raises:
@@ -83,9 +88,10 @@ class BoundaryMetric(BaseMetric):
         thresholds: int = 99,
         max_dist: float = 0.0075,
         thin: bool = True,
-        nms: bool | dict = False,
+        nms: bool | Mapping[str, Any] = False,
         num_workers: int = 0,
         solver: str | None = None,
+        crispness: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -94,11 +100,16 @@ class BoundaryMetric(BaseMetric):
             raise ValueError(f'max_dist={max_dist!r} must be a fraction of the diagonal, from 0 to 1')
         if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
             raise ValueError(f'num_workers={num_workers!r} must be a number of processes, 0 or more')
+        if isinstance(nms, Mapping):
+            edge_nms(
+                np.zeros((2, 2)), **nms
+            )  # which raises an error for arguments that it does not take
         self.solver: str = solver_name(solver)
         self.settings: dict[str, Any] = dict(
             thresholds=thresholds, max_dist=max_dist, thin=thin, nms=nms, solver=self.solver
         )
         self.num_workers: int = num_workers
+        self.crispness: bool = crispness
         self._pool: ProcessPoolExecutor | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -114,23 +125,25 @@ class BoundaryMetric(BaseMetric):
             probability = boundary_probability(sample).cpu().numpy()
             arguments = (probability, annotations, path, self.settings)
             values = map_values(probability)
+            crisp = crispness(probability) if self.crispness else math.nan
             if self.num_workers:
                 if self._pool is None:
                     prepare_solver(self.solver)  # here, so that not every process compiles
                     self._pool = counting_pool(self.num_workers)
-                self.results.append((path, self._pool.submit(count_image, *arguments), values))
+                counts = self._pool.submit(count_image, *arguments)
+                self.results.append((path, counts, values, crisp))
                 # Limit the number of waiting maps; this also raises errors early.
                 waiting = len(self.results) - WAITING * self.num_workers
                 if waiting > 0:
                     self._result(waiting - 1)
             else:
-                self.results.append((path, count_image(*arguments), values))
+                self.results.append((path, count_image(*arguments), values, crisp))
 
     def _result(self, index: int) -> None:
-        path, counts, values = self.results[index]
+        path, counts, *others = self.results[index]
         try:
             counts = counts.result() if isinstance(counts, Future) else counts
-            self.results[index] = (path, counts, values)
+            self.results[index] = (path, counts, *others)
         except Exception:
             self._close()
             raise
@@ -151,9 +164,9 @@ class BoundaryMetric(BaseMetric):
         self.results.extend(results)
         return super().evaluate(size)
 
-    def compute_metrics(self, results: list[tuple[str, np.ndarray, tuple]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[str, np.ndarray, tuple, float]]) -> dict[str, float]:
         """Compute the metrics from the counts, and warn about suspicious values."""
-        counts = {path: count for path, count, _ in results}
+        counts = {path: count for path, count, *_ in results}
         if len(counts) < len(results):
             raise ValueError(f'{len(results)} results for {len(counts)} images: some occur twice')
         print_log(f'Boundaries were matched by {self.solver}.', 'current')
@@ -161,7 +174,10 @@ class BoundaryMetric(BaseMetric):
             number = self.settings['thresholds']
             print_log(f'Boundaries at {number} thresholds; the benchmark has 99.', 'current')
         scores = BoundaryScores.of(counts)
-        for hint in map_hints({path: values for path, _, values in results}, scores.thresholds[0]):
+        values = {path: values for path, _, values, _ in results}
+        for hint in map_hints(values, scores.thresholds[0]):
             print_log(f'Boundary maps: {hint}', 'current', logging.WARNING)
         summary = scores.summary()
+        if self.crispness:
+            summary['AC'] = average_crispness(crisp for *_, crisp in results)
         return {name: value for name, value in summary.items() if not name.startswith('OIS_')}

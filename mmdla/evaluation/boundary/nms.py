@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -97,6 +99,12 @@ def crispness(probability: np.ndarray, **settings: Any) -> float:
         return float('nan')
     settings = dict(radius=2, border=5, multiplier=1.01, smooth=0) | settings
     return float(edge_nms(probability, **settings).sum()) / total
+
+
+def average_crispness(values: Iterable[float]) -> float:
+    """Mean of the crispness of images, AC; 0 if all are NaN, maps without any boundary."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else 0.0
 
 
 def _triangle(values: np.ndarray, radius: int) -> np.ndarray:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS as MMSEG_METRICS
 from rich.console import Console
@@ -17,11 +15,10 @@ from rich.table import Table
 from ...registry import METRICS
 from ...utils.mask_boundaries import mask_boundaries
 from ...utils.predictions import boundary_probability
-from .metric import BoundaryMetric
+from .metric import WAITING, BoundaryMetric
 from .scores import BoundaryScores, count_boundaries, counting_pool, prepare_solver
 
 SOURCES = ('maps', 'masks', 'detector')
-WAITING = 4  # images a process that may wait to be counted
 
 
 @METRICS.register_module()
@@ -92,16 +89,16 @@ class SemanticBoundaryMetric(BoundaryMetric):
             labels = labels['data'].squeeze(0).cpu().numpy()
             arguments = (self._prediction(sample), labels, self.ignore_index, name, self.settings)
             if not self.num_workers:
-                self.results.append(count_classes(*arguments))
+                self.results.append((name, count_classes(*arguments)))
                 continue
             if self._pool is None:
                 prepare_solver(self.solver)  # here, so that not every process compiles
                 self._pool = counting_pool(self.num_workers)
-            self.results.append(self._pool.submit(count_classes, *arguments))
-            # No more images wait than the processes need, and what fails fails soon.
+            self.results.append((name, self._pool.submit(count_classes, *arguments)))
+            # Limit the number of waiting images; this also raises errors early.
             waiting = len(self.results) - WAITING * self.num_workers
             if waiting > 0:
-                self._finish(waiting - 1)
+                self._result(waiting - 1)
 
     def _prediction(self, sample: Mapping) -> np.ndarray:
         """Maps of shape (C, H, W), or class numbers of shape (H, W)."""
@@ -113,35 +110,14 @@ class SemanticBoundaryMetric(BoundaryMetric):
         # mmseg has put a single channel through the sigmoid
         return (logits if len(logits) == 1 else torch.sigmoid(logits)).cpu().numpy()
 
-    def _finish(self, index: int) -> None:
-        try:
-            if isinstance(self.results[index], Future):
-                self.results[index] = self.results[index].result()
-        except Exception:
-            self._close()
-            self.results.clear()
-            raise
-
-    def _close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """The metrics of a data set, once every image is counted."""
-        for index in range(len(self.results)):
-            self._finish(index)
-        self._close()
-        return super().evaluate(size)
-
-    def compute_metrics(self, results: list[dict[int, np.ndarray]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[str, dict[int, np.ndarray]]]) -> dict[str, float]:  # type: ignore[override]
         """Means over classes, whose own scores are printed."""
         names = (self.dataset_meta or {}).get('classes') or ()
         keys = ('ODS', 'OIS') if self.source == 'masks' else ('ODS', 'OIS', 'AP')
         table = Table('class', *keys)
         summaries = []
-        for number in sorted({c for counts in results for c in counts}):
-            counts = {str(i): one[number] for i, one in enumerate(results) if number in one}
+        for number in sorted({c for _, counts in results for c in counts}):
+            counts = {str(i): one[number] for i, (_, one) in enumerate(results) if number in one}
             if not sum(one[0, 1] for one in counts.values()):
                 continue  # predicted, but in no label map
             summary = BoundaryScores.of(counts).summary()

@@ -37,7 +37,7 @@ class BoundaryOutputs:
             )
         super().__init__(
             in_channels,  # type: ignore[call-arg]
-            num_classes,
+            num_classes=num_classes,
             out_channels=out_channels,
             threshold=threshold,
             loss_decode=loss_decode,

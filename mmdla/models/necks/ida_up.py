@@ -121,6 +121,8 @@ class IDAUp(BaseModule):
         init_cfg (dict | list[dict], optional): Initialization. Default: None, the paper's: normal with
             variance 2 / (k^2 out_channels), and bilinear for upsampling. Layers with an initialization
             of their own, such as DCNv2, keep it.
+        all_steps (bool): Return what each step of ``'nested'`` ends with, deepest first, as
+            :class:`AFAUp` does, for heads that supervise every stride. Default: False, the last only.
 
     Raises:
         ValueError: If an argument is impossible; the message names it and what would be right.
@@ -158,6 +160,7 @@ class IDAUp(BaseModule):
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='ReLU'),
         init_cfg: dict | list[dict] | None = None,
+        all_steps: bool = False,
     ):
         super().__init__(init_cfg or PAPER_INIT)
         self.in_channels = channels = as_tuple('in_channels', in_channels)
@@ -171,6 +174,8 @@ class IDAUp(BaseModule):
                 f"variant={variant!r}: must be 'nested' (released), 'single' (the paper's) or "
                 "'centernet'"
             )
+        if all_steps and variant != 'nested':
+            raise ValueError(f"all_steps=True: variant={variant!r} has no steps; it must be 'nested'")
         if upsample not in ('deconv', 'bilinear'):
             raise ValueError(f"upsample={upsample!r}: must be 'deconv' or 'bilinear'")
         if node_kernel % 2 == 0:
@@ -184,6 +189,7 @@ class IDAUp(BaseModule):
             raise ValueError(f"with_cp={with_cp!r}: must be True, False or 'norm'")
         find_conv(conv_cfg)
         self.variant = variant
+        self.all_steps = all_steps
         self.with_cp = with_cp
         layers: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         step = partial(
@@ -213,6 +219,8 @@ class IDAUp(BaseModule):
             # The outputs of this step have its width and stride.
             widths[first:] = [channels[first]] * len(widths[first:])
             strides[first:] = [strides[first]] * len(strides[first:])
+        if all_steps:
+            self.out_channels = channels[-2::-1]
         if variant == 'centernet':
             factors = [s // self.strides[0] for s in self.strides[:-1]]
             self.ida_up = step(channels[:-1], channels[0], factors)
@@ -240,7 +248,8 @@ class IDAUp(BaseModule):
             inputs (Sequence[Tensor]): The levels, shallowest first.
 
         Returns:
-            tuple[Tensor]: One map, (N, out_channels, H, W) of the shallowest level's size.
+            tuple[Tensor]: One map, (N, out_channels, H, W) of the shallowest level's size; with
+            ``all_steps`` one a step, deepest first, and ``out_channels`` has their channels.
         """
         self._check_number(inputs)
         if self.variant == 'single':
@@ -248,7 +257,7 @@ class IDAUp(BaseModule):
         ends = self._ends(inputs)
         if self.variant == 'centernet':
             return (self._run(self.ida_up, ends[::-1])[-1],)
-        return (ends[-1],)
+        return tuple(ends) if self.all_steps else (ends[-1],)
 
     def _check_number(self, inputs: Sequence[Tensor]) -> None:
         if len(inputs) != len(self.in_channels):
