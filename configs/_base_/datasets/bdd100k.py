@@ -1,4 +1,5 @@
 # BDD100K with AFA-DLA's recipe: scales, half of the crops by class, rotation, jitter, flips
+_base_ = 'loaders.py'
 dataset_type = 'BDD100KDataset'
 data_root = r"""{{$BDD100K_ROOT:data/bdd100k}}"""
 # of the data set, as AFA-DLA's recipe has them: RGB, 0-255
@@ -32,10 +33,6 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=2,  # x 8 GPUs = the recipe's 16
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='mmdla.ClassUniformDataset',
         share=0.5,  # AFA-DLA's recipe
@@ -49,10 +46,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

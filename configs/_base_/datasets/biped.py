@@ -1,4 +1,5 @@
 # BIPED, 200 images to train on and 50 to test on, of 1280x720
+_base_ = 'loaders.py'
 dataset_type = 'mmdla.BoundaryPairsDataset'
 data_root = r"""{{$BIPED_ROOT:data/BIPED/edges}}"""
 # ImageNet's, RGB, 0-255
@@ -22,10 +23,6 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -35,10 +32,6 @@ train_dataloader = dict(
 )
 # There is no validation split: choose settings on a part of the training images.
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

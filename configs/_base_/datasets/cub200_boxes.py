@@ -1,4 +1,4 @@
-# CUB-200-2011 with the boxes of the test images: every fifth calibrates the threshold, the others evaluate it
+# CUB-200-2011 with the boxes of the test images: a fifth calibrates the threshold
 _base_ = 'cub200.py'
 data_root = r"""{{$CUB200_ROOT:data/CUB_200_2011}}"""
 test_pipeline = [

@@ -1,4 +1,4 @@
-# ImageNet's validation images with their boxes: every fifth calibrates the threshold, the others evaluate it
+# ImageNet's validation images with their boxes: a fifth calibrates the threshold
 _base_ = 'imagenet.py'
 data_root = r"""{{$IMAGENET_ROOT:data/imagenet}}"""
 test_pipeline = [

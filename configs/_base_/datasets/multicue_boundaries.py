@@ -1,5 +1,6 @@
 # Multicue's boundaries, 80 images to train on and 20 to test on, of 1280x720; MULTICUE_SET (1, 2 or 3)
 # names one of the random splits that results are averaged over
+_base_ = 'loaders.py'
 dataset_type = 'mmdla.BoundaryPairsDataset'
 data_root = r"""{{$MULTICUE_ROOT:data/multicue}}"""
 random_split = r"""{{$MULTICUE_SET:1}}"""
@@ -25,10 +26,6 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -38,10 +35,6 @@ train_dataloader = dict(
 )
 # There is no validation split: choose settings on a part of the training images.
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

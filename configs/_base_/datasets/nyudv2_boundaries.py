@@ -1,4 +1,5 @@
 # NYUDv2's RGB images with AFA-DLA's recipe: scales, crops and jitter
+_base_ = 'loaders.py'
 dataset_type = 'mmdla.BoundaryPairsDataset'
 data_root = r"""{{$NYUDV2_BOUNDARIES_ROOT:data/NYUD}}"""
 # ImageNet's, RGB, 0-255
@@ -36,20 +37,12 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=2,  # x 8 GPUs = the recipe's 16
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type, data_root=data_root, ann_file='image-train.lst', pipeline=train_pipeline
     ),
 )
 # There is no validation split: choose settings on a part of the list.
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

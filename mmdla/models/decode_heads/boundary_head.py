@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmseg.registry import MODELS as MMSEG_MODELS
-from mmseg.utils import SampleList
-from torch import Tensor
 
 from ...registry import MODELS
 from .ida_up_head import IDAUpHead
@@ -44,9 +42,9 @@ class BoundaryOutputs:
             **kwargs,
         )
 
-    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict:
-        """Losses of the logits at the size of the labels."""
-        losses = super().loss_by_feat(seg_logits, batch_data_samples)  # type: ignore[misc]
+    def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict:
+        """Losses of the logits at the size of the labels, with the arguments of the other head."""
+        losses = super().loss_by_feat(*args, **kwargs)  # type: ignore[misc]
         # It is wrong with one channel and with percentages as labels.
         del losses['acc_seg']
         return losses

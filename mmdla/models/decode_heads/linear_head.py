@@ -118,11 +118,18 @@ class LinearHead(BaseDecodeHead):
         full = match_size(full, tuple(size), slack=self.stride - 1)
         return full.log_softmax(1) if self.log_prob else full
 
-    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict:
-        """Losses of the upsampled logits; those of the labels' size count as upsampled already."""
-        size = batch_data_samples[0].gt_sem_seg.shape
-        if seg_logits.shape[2:] != size:
-            seg_logits = self.upsample(seg_logits, size)
+    def loss_by_feat(
+        self, seg_logits: Tensor, batch_data_samples: SampleList, upsampled: bool = False
+    ) -> dict:
+        """Losses of the logits at the size of the labels.
+
+        Args:
+            seg_logits (Tensor): Of :meth:`forward`, or with ``upsampled`` of :meth:`upsample`.
+            batch_data_samples (list[SegDataSample]): The labels.
+            upsampled (bool): Whether the logits are those of every pixel. Default: False.
+        """
+        if not upsampled:
+            seg_logits = self.upsample(seg_logits, batch_data_samples[0].gt_sem_seg.shape)
         return super().loss_by_feat(seg_logits, batch_data_samples)
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS as MMSEG_MODELS
@@ -15,6 +17,7 @@ from mmseg.utils import OptSampleList, SampleList, add_prefix
 from torch import Tensor, nn
 
 from ...registry import MODELS
+from ..decode_heads.linear_head import LinearHead
 from ..layers import recompute
 from ..layers.recompute import exporting
 
@@ -84,15 +87,22 @@ class MultiScaleSegmentor(EncoderDecoder):
                 raise ValueError(
                     f'{name}.scales={scales}: several scales, or another than 1, need a scale_attention'
                 )
+        trained, tested = (self._settings(name)[0] for name in ('train_cfg', 'test_cfg'))
+        if len(trained) == 1 < len(tested) and self.train_cfg is not None:
+            print_log(
+                f'train_cfg.scales={trained} is one scale, which trains no attention to scales, but '
+                f'test_cfg.scales={tested} uses it: the weights of a checkpoint have to be trained',
+                'current',
+                logging.WARNING,
+            )
 
     def _settings(self, name: str) -> tuple[tuple[float, ...], int]:
         """Scales, ascending, and size divisor of ``train_cfg`` or ``test_cfg``."""
         settings: Mapping = getattr(self, name) or {}
         scales, divisor = settings.get('scales', (1,)), settings.get('size_divisor', 1)
-        if not isinstance(scales, Sequence) or not scales or len(set(scales)) < len(scales):
+        listed = isinstance(scales, Sequence) and scales and len(set(scales)) == len(scales)
+        if not listed or not all(isinstance(s, int | float) and s > 0 for s in scales):
             raise ValueError(f'{name}.scales={scales!r}: must be a list of different numbers above 0')
-        if not min(scales) > 0:
-            raise ValueError(f'{name}.scales={scales!r}: must be numbers above 0')
         if type(divisor) is not int or divisor < 1:
             raise ValueError(f'{name}.size_divisor={divisor!r}: must be a whole number, 1 or more')
         return tuple(sorted(scales)), divisor
@@ -205,7 +215,8 @@ class MultiScaleSegmentor(EncoderDecoder):
         losses: dict[str, Tensor] = {}
         rendered = self._render(predictions, weights)
         for (name, head), p in zip(self._heads().items(), rendered):
-            losses |= add_prefix(head.loss_by_feat(p, data_samples), name)
+            known = dict(upsampled=True) if isinstance(head, LinearHead) else {}
+            losses |= add_prefix(head.loss_by_feat(p, data_samples, **known), name)
         if self.loss_scale is not None:
             head = self.decode_head
             labels = head._stack_batch_gt(data_samples).squeeze(1)
