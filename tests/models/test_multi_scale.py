@@ -405,7 +405,10 @@ def test_images_are_enlarged_to_multiples(size):
         (dict(train_cfg=dict(scales=(2,))), r'train_cfg.scales=\(2,\): .* need a scale_attention'),
         (dict(train_cfg=dict(scales=(1, 1))), r'train_cfg.scales=\(1, 1\): must be a list of diff'),
         (dict(train_cfg=dict(scales=0.5)), 'train_cfg.scales=0.5: must be a list'),
-        (dict(train_cfg=dict(scales=(0, 1))), r'train_cfg.scales=\(0, 1\): must be numbers above 0'),
+        (
+            dict(train_cfg=dict(scales=(0, 1))),
+            r'train_cfg.scales=\(0, 1\): must be a list of different numbers',
+        ),
         (dict(test_cfg=dict(size_divisor=0)), 'test_cfg.size_divisor=0: must be a whole number'),
     ],
 )
@@ -451,7 +454,9 @@ def test_log_probabilities():
     wanted = plain.loss(feats, labels, None)
     torch.testing.assert_close(log_prob.loss(feats, labels, None), wanted)
     # what a segmentor has rendered is not upsampled again
-    torch.testing.assert_close(log_prob.loss_by_feat(found, labels), wanted)
+    torch.testing.assert_close(log_prob.loss_by_feat(found, labels, upsampled=True), wanted)
+    with pytest.raises(ValueError, match='stride=4: must be the stride of the level'):
+        log_prob.loss_by_feat(found, labels)
     with pytest.raises(ValueError, match='log_prob=True: needs two output channels'):
         LinearHead(4, 2, out_channels=1, log_prob=True)
 
@@ -509,7 +514,9 @@ def test_inferencers(name, tmp_path):
     boundaries = name == 'boundaries'
     model = build(name)
     torch.save(model.state_dict(), tmp_path / 'a.pth')
-    base = Config.fromfile(ROOT / f'configs/dla34_{"bsds500" if boundaries else "demo"}.py')
+    base = Config.fromfile(
+        ROOT / f'configs/{"boundaries/dla34_bsds500" if boundaries else "dla34_demo"}.py'
+    )
     preprocessor = base.model.data_preprocessor
     base.model = ConfigDict(VARIANTS[name], data_preprocessor=preprocessor)
     image = np.random.default_rng(0).integers(0, 255, (61, 83, 3), np.uint8)

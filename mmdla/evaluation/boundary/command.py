@@ -97,7 +97,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--solver', choices=SOLVERS, help='what matches (numba if installed); both count the same'
     )
-    parser.add_argument('--num-workers', type=int, default=available(), help='processes (one a core)')
+    parser.add_argument(
+        '--num-workers', '--jobs', type=int, default=available(), help='processes (one a core)'
+    )
     parser.add_argument('--out-dir', type=Path, help='folder to write to, which must be new or empty')
     parser.add_argument('--name', help='of the curve in the plot (the name of PRED_DIR)')
     parser.add_argument(
