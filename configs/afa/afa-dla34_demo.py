@@ -1,9 +1,7 @@
 # AFA-DLA-34 on generated street scenes: the recipe of dla34_demo.py
 _base_ = '../dla34_demo.py'
 model = dict(
-    neck=dict(
-        type='mmdla.AFAUp', in_channels=[32, 64, 128, 256, 512], norm_cfg=dict(type='SyncBN')
-    ),
+    neck=dict(type='mmdla.AFAUp', in_channels=[32, 64, 128, 256, 512], norm_cfg=dict(type='SyncBN')),
     decode_head=dict(
         _delete_=True,
         type='mmdla.LinearHead',

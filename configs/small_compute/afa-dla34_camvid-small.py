@@ -1,9 +1,7 @@
 # AFA-DLA-34 on CamVid, small compute: the recipe of dla34_camvid-small.py
 _base_ = 'dla34_camvid-small.py'
 model = dict(
-    neck=dict(
-        type='mmdla.AFAUp', in_channels=[32, 64, 128, 256, 512], norm_cfg=dict(type='SyncBN')
-    ),
+    neck=dict(type='mmdla.AFAUp', in_channels=[32, 64, 128, 256, 512], norm_cfg=dict(type='SyncBN')),
     decode_head=dict(
         _delete_=True,
         type='mmdla.LinearHead',
