@@ -248,7 +248,7 @@ def test_what_is_no_published_file(server, image):
     path = server.folder / file
     lightning(trained(load(name, '46_c')), path, True)
     server.hub.hashes[file] = 'a' * 64
-    with pytest.raises(CheckpointError, match='its SHA-256 is .*, not a{64} as announced'):
+    with pytest.raises(CheckpointError, match=r'its SHA-256 is .*, not a{64} as announced'):
         BoundaryInferencer(name, device='cpu')
     del server.hub.hashes[file]
     with pytest.raises(CheckpointError, match='of another network than the model'):

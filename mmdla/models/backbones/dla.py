@@ -30,8 +30,8 @@ STAGE_ARGUMENTS = [
 LARGE = (16, 32, 128, 256, 512, 1024)
 COMPACT = (16, 32, 64, 64, 128, 256)
 TIMM = 'https://huggingface.co/timm/{}.in1k/resolve/main/model.safetensors'
-# The authors' second file of DLA-34, which AFA-DLA starts from, where they had it. That server no longer
-# answers, and no copy is known.
+# The authors' second file of DLA-34, which AFA-DLA starts from, where they had it. That server is gone,
+# and no copy is known.
 TRICKS = 'http://dl.yf.io/dla/models/imagenet/dla34+tricks-24a49e58.pth'
 
 
