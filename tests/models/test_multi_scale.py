@@ -574,6 +574,7 @@ def test_what_is_exported_is_what_is_predicted(name):
         ('context_alone', 'torch_export', (64, 96)),
         ('context', 'onnx', (65, 97)),
         ('boundaries', 'torch_export', (65, 97)),
+        ('boundaries', 'onnx', (65, 97)),
     ],
 )
 def test_files_compute_what_the_model_does(name, format, size, tmp_path):
