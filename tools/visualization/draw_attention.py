@@ -1,8 +1,8 @@
 """Draw what an AFA-DLA attends to: `draw_attention.py CONFIG CHECKPOINT IMAGE --out PICTURE`.
 
-The image, how much each fused level counts at each pixel, the spatial attention of the last node of each
-step of the up-network, and how much each scale counts where the config tests at several. PICTURE ends in
-.svg, .png or .pdf.
+The image, how much each fused level counts at each pixel, the spatial attention of the last node of
+each step of the up-network, and how much each scale counts where the config tests at several. PICTURE
+ends in .svg, .png or .pdf.
 """
 
 from __future__ import annotations
