@@ -174,8 +174,8 @@ class DLA(LevelBackbone):
         find_conv(conv_cfg)
         stage = layer_builder(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
         super().__init__(range(6), out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
-        name = (self.pretrained or {}).get('checkpoint')
-        if name in self.published:
+        name = self.pretrained['checkpoint'] if self.pretrained else None
+        if self.pretrained and name in self.published:
             urls = self.published[name]
             if isinstance(arch, Mapping):
                 raise ValueError(f'init_cfg: checkpoint={name!r} needs an arch with a name, not a dict')
