@@ -196,9 +196,9 @@ def sha256(path: Path) -> str:
 def server(tmp_path, monkeypatch):
     """A web server over a folder, its address, and an empty cache for what is fetched.
 
-    Below ``/timm/`` it redirects as the Hugging Face hub does, telling the SHA-256 in ``hub.hashes``, by
-    name, or else the file's own; the mirror of the hub that the environment names is this server. Of the
-    files in ``hub.cut`` it sends a part.
+    Below ``/timm/`` and ``/RoyYang0714/`` it redirects as the Hugging Face hub does, telling the SHA-256
+    in ``hub.hashes``, by name, or else the file's own; the mirror of the hub that the environment names
+    is this server. Of the files in ``hub.cut`` it sends a part.
     """
     folder = tmp_path / 'www'
     folder.mkdir()
@@ -213,7 +213,7 @@ def server(tmp_path, monkeypatch):
 
         def send_head(self):
             name = self.path.rpartition('/')[2]
-            if self.path.startswith('/timm/'):
+            if self.path.startswith(('/timm/', '/RoyYang0714/')):
                 self.send_response(302)
                 self.send_header('Location', f'/{name}')
                 tag = self.hashes.get(name) or sha256(folder / name)

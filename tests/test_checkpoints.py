@@ -104,6 +104,10 @@ def test_published_addresses_are_known():
     assert model.pretrained['checkpoint'].endswith(
         'timm/dla60_res2net.in1k/resolve/main/model.safetensors'
     )
+    model = DLA('34', init_cfg=dict(type='Pretrained', checkpoint='tricks'))
+    assert model.pretrained['checkpoint'].endswith('/dla34+tricks-24a49e58.pth')
+    with pytest.raises(ValueError, match="checkpoint='tricks' needs arch='34', not '60'"):
+        DLA('60', init_cfg=dict(type='Pretrained', checkpoint='tricks'))
 
 
 def total(report: LoadReport) -> int:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..models import DLA, AggregatedStages
+from ..models import DLA, AFAUp, AggregatedStages
 from ..models.layers import IDA, AggregationTree, Chain, ReentrantTree, ShallowSkips
 from .complexity import blank_images
 
@@ -44,6 +44,8 @@ def units(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
                 parts['root'] = 'node'
         elif isinstance(module, AggregationTree):
             parts = dict(root='node') if hasattr(module, 'root') else {}
+        elif isinstance(module, AFAUp):
+            parts = dict(fusion='node')
         elif isinstance(module, IDA | ShallowSkips):
             parts = {n: 'node' for n, _ in module.named_children() if re.fullmatch(r'node_\d+', n)}
         for part, kind in parts.items():
@@ -154,6 +156,8 @@ def group_of(name: str) -> str:
         return f'level {level[1]}'
     if 'base_layer' in name or name.endswith('stem'):
         return 'stem'
+    if name.endswith('fusion'):
+        return 'fusion'
     return 'stages' if 'stages' in name else 'IDA-up'
 
 

@@ -233,6 +233,7 @@ SCHEMES = (
     r'.*\.safetensors([?#].*)?$',
     r'https?://.*\.safetensors([?#].*)?$',
     r'https?://.*/timm/dla[^/]*\.in1k/',
+    r'https?://.*/RoyYang0714/AFA/',
 )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmdla.analysis.aggregation_graph import IMAGE, draw, layout, trace
-from mmdla.models import DLA, AggregatedStages, IDAUp
+from mmdla.models import DLA, AFAUp, AggregatedStages, IDAUp
 from mmdla.models.layers import FORMS, AggregationNode, BasicBlock, Bottleneck, PooledNode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +98,10 @@ def test_decoder_and_other_networks():
     up = [n for n, v in graph.nodes.items() if v['group'] == 'IDA-up']
     assert len(up) == 4 + 3 + 2 + 1
     assert all(graph.in_degree(n) == 2 for n in up)
+    graph = trace(nn.Sequential(backbone, AFAUp(backbone.channels[1:])))
+    assert [n for n, v in graph.nodes.items() if v['group'] == 'fusion'] == ['1.fusion']
+    steps = {'1.ida_1.node_2', '1.ida_2.node_3', '1.ida_3.node_4'}
+    assert set(graph.predecessors('1.fusion')) == steps
     convs = [nn.Conv2d(a, b, 3, 2, 1) for a, b in ((8, 8), (8, 16), (16, 16), (16, 32))]
     model = AggregatedStages(convs, [8, 16, 16, 32], nn.Conv2d(3, 8, 3, 2, 1))
     graph = trace(model)

@@ -217,15 +217,15 @@ def test_what_cannot_be_is_named(streets, tmp_path):
         ClassUniformDataset(streets)
 
 
+STREETS = 'leftImg8bit/{}/{}_leftImg8bit.png gtFine/{}/{}_gtFine_labelTrainIds.png'
+
+
 @pytest.mark.parametrize(
     ('name', 'variable', 'files'),
     [
         ('bdd100k', 'BDD100K_ROOT', 'images/10k/{}/{}.jpg labels/sem_seg/masks/{}/{}.png'),
-        (
-            'cityscapes_1024x2048',
-            'CITYSCAPES_ROOT',
-            'leftImg8bit/{}/{}_leftImg8bit.png gtFine/{}/{}_gtFine_labelTrainIds.png',
-        ),
+        ('cityscapes_1024x2048', 'CITYSCAPES_ROOT', STREETS),
+        ('cityscapes_trainval_1024', 'CITYSCAPES_ROOT', STREETS),
     ],
 )
 def test_recipes_read_their_data_and_train_a_step(name, variable, files, tmp_path, monkeypatch):
@@ -238,14 +238,17 @@ def test_recipes_read_their_data_and_train_a_step(name, variable, files, tmp_pat
             cv2.imwrite(str(path), picture.astype(np.uint8))
     cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py')
     init_default_scope('mmseg')
-    for step in cfg.train_dataloader.dataset.dataset.pipeline:
-        step.update({key: (64, 64) for key in ('size', 'crop_size') if key in step})
-        if 'scale' in step:
-            step.scale = SIZE[::-1]
+    parts = cfg.train_dataloader.dataset.get('datasets', [cfg.train_dataloader.dataset])
+    for part in parts:
+        for step in part.dataset.pipeline:
+            step.update({key: (64, 64) for key in ('size', 'crop_size') if key in step})
+            if 'scale' in step:
+                step.scale = SIZE[::-1]
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    assert len(dataset) == 2
-    assert len(dataset.centroids) == 2
-    assert (tmp_path / cfg.train_dataloader.dataset.cache).is_file()
+    found = getattr(dataset, 'datasets', [dataset])
+    assert [len(one) for one in found] == [2, 1][: len(parts)]
+    assert [len(one.centroids) for one in found] == [2, 1][: len(parts)]
+    assert all((tmp_path / part.cache).is_file() for part in parts)
     model = MODELS.build(
         ConfigDict(
             type='EncoderDecoder',

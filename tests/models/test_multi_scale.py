@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +22,15 @@ from mmseg.structures import SegDataSample
 from mmdla.checkpoints import ABN_EPS, AUTHORS_AFA, convert_released, load_model
 from mmdla.deploy import optimize
 from mmdla.deploy.exporting import Graph, export, load
-from mmdla.models import DLA, LinearBoundaryHead, LinearHead, MultiScaleSegmentor, ObjectContextHead
+from mmdla.models import (
+    DLA,
+    LinearBoundaryHead,
+    LinearHead,
+    MultiScaleSegmentor,
+    ObjectContextHead,
+    OneHotBCELoss,
+    RegionMutualInformationLoss,
+)
 from mmdla.utils.predictions import boundary_probability
 
 LEAKY = dict(type='LeakyReLU', negative_slope=0.01)
@@ -109,25 +118,6 @@ def block_labels(shape, classes: int, seed: int) -> torch.Tensor:
 GOLDEN = ['afa_dla34_edges', 'afa_dla34_edges_abn', 'afa_dla34_ssr', 'afa_dla102x_ocr_ssr']
 
 
-class ReleasedLoss(nn.Module):
-    """``L`` of the paper's code: summed over classes, divided by the labelled pixels and one."""
-
-    loss_name = 'loss_bce'
-
-    def __init__(self, loss_weight: float = 1.0, pos_weight: float = 1.0, edges: bool = False):
-        super().__init__()
-        self.loss_weight, self.pos_weight, self.edges = loss_weight, pos_weight, edges
-
-    def forward(self, logits, labels, weight=None, ignore_index=255):
-        labelled = (labels != ignore_index) & ~((labels == 2) & self.edges)
-        target = F.one_hot(labels.masked_fill(~labelled, 0), logits.shape[1]).permute(0, 3, 1, 2)
-        weights = logits.new_tensor([1.0] + [self.pos_weight] * (logits.shape[1] - 1))
-        loss = F.binary_cross_entropy_with_logits(
-            logits, target.to(logits), pos_weight=weights[:, None, None], reduction='none'
-        )
-        return self.loss_weight * (loss * labelled[:, None]).sum() / (labelled.sum() + 1)
-
-
 def released(gold) -> tuple[MultiScaleSegmentor, dict[str, torch.Tensor]]:
     """The network of a golden file, and the file's entries."""
     init_default_scope('mmseg')
@@ -197,14 +187,17 @@ def test_golden(name, golden):
             model.test_cfg.scales = sorted({1.0, scale})
             gold.check(f'pred_only_{scale}', model(x))
 
-        # All terms of the released step but the mutual information.
-        edges, positive = meta['is_edge'], meta['pos_weight']
-        model.decode_head.loss_decode = ReleasedLoss(1, positive, edges)
+        edges = meta['is_edge']
+        loss = partial(OneHotBCELoss, (1, meta['pos_weight']) if edges else None)
+        model.decode_head.loss_decode = loss()
+        if not edges:
+            losses = [loss(loss_weight=0.5), RegionMutualInformationLoss(loss_weight=0.5)]
+            model.decode_head.loss_decode = nn.ModuleList(losses)
         for head in model.auxiliary_head:
-            head.loss_decode = ReleasedLoss(0.05, positive, edges)
+            head.loss_decode = loss(loss_weight=0.05)
         if 'ocr_aux' in meta['outputs']:
-            model.decode_head.aux_head.loss_decode = ReleasedLoss(0.4)
-        model.loss_scale = ReleasedLoss(0.05)
+            model.decode_head.aux_head.loss_decode = loss(loss_weight=0.4)
+        model.loss_scale = loss(loss_weight=0.05)
         x = torch.from_numpy(gold.recipe.make_input(meta['train_shape'], meta['train_seed']))
         labels = block_labels((2, *x.shape[2:]), meta['classes'], meta['label_seed'])
         losses = model.loss(x, samples(labels))
@@ -214,10 +207,9 @@ def test_golden(name, golden):
         'scale_1_0': 'scale_1.loss_bce',
     }
     terms |= {f'dla_aux_loss_{i}': f'aux_{i}.loss_bce' for i in range(4)}
-    if edges:
-        terms['main_loss'] = 'decode.loss_bce'
-    wanted = {terms[k]: v for k, v in meta['losses'].items() if k in terms}
-    assert len(wanted) >= 5
+    main = losses['decode.loss_bce'] + losses.get('decode.loss_rmi', 0)
+    assert main.item() == pytest.approx(meta['losses']['main_loss'], rel=1e-5)
+    wanted = {terms[k]: v for k, v in meta['losses'].items() if k != 'main_loss'}
     assert {k: losses[k].item() for k in wanted} == pytest.approx(wanted, rel=1e-5)
 
 
@@ -589,6 +581,7 @@ def test_what_is_exported_is_what_is_predicted(name):
         ('context_alone', 'torch_export', (64, 96)),
         ('context', 'onnx', (65, 97)),
         ('boundaries', 'torch_export', (65, 97)),
+        ('boundaries', 'onnx', (65, 97)),
     ],
 )
 def test_files_compute_what_the_model_does(name, format, size, tmp_path):

@@ -46,7 +46,7 @@ def build(cfg: Config, option: str) -> nn.Module:
         for name in ('backbone', 'neck', 'decode_head'):
             part = cfg.model.get(name)
             if part is not None and part.type.removeprefix('mmdla.') in (
-                *('DLA', 'DRN', 'IDAUp', 'IDAUpHead', 'BoundaryHead'),
+                *('DLA', 'DRN', 'IDAUp', 'AFAUp', 'IDAUpHead', 'BoundaryHead'),
             ):
                 part.with_cp = 'norm' if option == 'norm' else True
     model = build_model(cfg).to(DEVICE)

@@ -47,6 +47,8 @@ def main() -> None:
         cfg = read_config(args)
         if args.aggregation:
             cfg.merge_from_dict({'model.backbone.aggregation': args.aggregation})
+        for key in ('scales', 'size_divisor'):  # of one scale, and of an image as it is
+            (cfg.model.get('test_cfg') or {}).pop(key, None)
         model = build_model(cfg, cfg.model.backbone if args.backbone else None)
         title = Path(args.config).stem
     try:

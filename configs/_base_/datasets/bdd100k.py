@@ -36,6 +36,7 @@ train_dataloader = dict(
     dataset=dict(
         type='mmdla.ClassUniformDataset',
         share=0.5,  # AFA-DLA's recipe
+        tile_size=720,  # and this
         cache='work_dirs/centroids_bdd100k.npz',
         dataset=dict(
             type=dataset_type,

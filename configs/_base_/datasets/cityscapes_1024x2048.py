@@ -1,5 +1,8 @@
 # Cityscapes with AFA-DLA's recipe: scales, half of the crops by class, rotation, jitter, flips
 _base_ = 'cityscapes.py'
+# ImageNet's, RGB, 0-255, as AFA-DLA's released code has them
+mean = [123.675, 116.28, 103.53]
+std = [58.395, 57.12, 57.375]
 crop_size = (1024, 2048)  # AFA-DLA's recipe
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,8 +1,6 @@
 # NYUDv2's depth as HHA (disparity, height above ground, angle with gravity), with AFA-DLA's recipe
 _base_ = 'nyudv2_boundaries.py'
-# of the data set, as code of boundary detectors since HED has it: RGB order, 0-255
-mean = [127.42, 88.24, 109.92]
-std = [58.395, 57.12, 57.375]  # ImageNet's
+# The base's mean and deviation, ImageNet's, are those of AFA-DLA's released code for these, too.
 crop_size = (480, 480)
 # no jitter: its channels are no colours
 train_pipeline = [

@@ -27,5 +27,6 @@ model = dict(
         num_classes=19,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     ),
-    test_cfg=dict(mode='whole'),
+    train_cfg=dict(size_divisor=1),
+    test_cfg=dict(mode='whole', size_divisor=1),
 )

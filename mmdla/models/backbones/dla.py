@@ -30,6 +30,9 @@ STAGE_ARGUMENTS = [
 LARGE = (16, 32, 128, 256, 512, 1024)
 COMPACT = (16, 32, 64, 64, 128, 256)
 TIMM = 'https://huggingface.co/timm/{}.in1k/resolve/main/model.safetensors'
+# The authors' second file of DLA-34, which AFA-DLA starts from, where they had it. That server is gone,
+# and no copy is known.
+TRICKS = 'http://dl.yf.io/dla/models/imagenet/dla34+tricks-24a49e58.pth'
 
 
 @MODELS.register_module()
@@ -97,7 +100,8 @@ class DLA(LevelBackbone):
         init_cfg (dict | list[dict], optional): Initialization. ``dict(type='Pretrained',
             checkpoint=PATH_OR_URL)`` takes the authors' files, timm's (pickle or safetensors) and
             those of any model that contains this network; ``checkpoint='timm'`` downloads the published
-            weights of ``arch``. A file that lacks a part of the network is an error, unless the dict
+            weights of ``arch``, and ``'tricks'`` is the authors' second file of DLA-34, see
+            ``docs/weights.md``. A file that lacks a part of the network is an error, unless the dict
             has ``strict=False``, which initializes that part. Default: None, the paper's
             initialization: normal with variance 2 / (k^2 out_channels). Layers and blocks with an
             initialization of their own keep it.
@@ -144,6 +148,7 @@ class DLA(LevelBackbone):
     level_name = 'level{}'
     # timm's copies of the published ImageNet weights (BSD-3-Clause), for configs to name.
     pretrained_urls = {arch: TIMM.format(f'dla{arch}') for arch in arch_settings}
+    published = {'timm': pretrained_urls, 'tricks': {'34': TRICKS}}
 
     def __init__(
         self,
@@ -169,15 +174,22 @@ class DLA(LevelBackbone):
         find_conv(conv_cfg)
         stage = layer_builder(aggregation, 'aggregation', FORMS, STAGE_ARGUMENTS)
         super().__init__(range(6), out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
-        if self.pretrained and self.pretrained['checkpoint'] == 'timm':
+        name = self.pretrained['checkpoint'] if self.pretrained else None
+        if self.pretrained and name in self.published:
+            urls = self.published[name]
             if isinstance(arch, Mapping):
-                raise ValueError("init_cfg: checkpoint='timm' needs an arch with a name, not a dict")
+                raise ValueError(f'init_cfg: checkpoint={name!r} needs an arch with a name, not a dict')
             if not (isinstance(stage.func, type) and issubclass(stage.func, HDA)):
                 raise ValueError(
-                    f"init_cfg: checkpoint='timm' needs aggregation='hda', not {aggregation!r}: the "
+                    f"init_cfg: checkpoint={name!r} needs aggregation='hda', not {aggregation!r}: the "
                     'published networks are of this form'
                 )
-            self.pretrained['checkpoint'] = self.pretrained_urls[arch]
+            if arch not in urls:
+                raise ValueError(
+                    f'init_cfg: checkpoint={name!r} needs arch={" or ".join(map(repr, urls))}, not '
+                    f'{arch!r}'
+                )
+            self.pretrained['checkpoint'] = urls[arch]
         self.arch = settings
         depths = settings['num_convs'] + settings['tree_depths']
         self.channels = settings['channels']

@@ -149,7 +149,8 @@ class MultiScaleSegmentor(EncoderDecoder):
         train = name == 'train_cfg'
         size = inputs.shape[2:]
         if divisor > 1:
-            inputs = _resize(inputs, [-(-side // divisor) * divisor for side in size])
+            # Rounded up without negative numbers, whose division ONNX rounds the other way.
+            inputs = _resize(inputs, [(side + divisor - 1) // divisor * divisor for side in size])
         heads = list(self._heads().values()) if train else [self.decode_head]
         predictions, features = {}, {}
         for scale in scales:
