@@ -44,7 +44,7 @@ def load(name: str, arch: str | None = None) -> Config:
         cfg.model.backbone.arch = arch
         cfg.model.neck.in_channels = channels
         sides = 'sides' in name  # a head on every step, not on the fusion
-        cfg.model.decode_head.in_channels = channels[-2::-1] if sides else channels[0]
+        cfg.model.decode_head.in_channels = [*channels[-2::-1], channels[0]] if sides else channels[0]
         for head, width in zip(cfg.model.get('auxiliary_head', ()), channels[-2::-1]):
             head.in_channels = width
     return cfg
