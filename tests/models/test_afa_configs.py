@@ -54,7 +54,7 @@ def load(name: str, arch: str | None = None) -> Config:
 def test_every_parameter_is_trained(name):
     cfg = load(name, '46_c')
     model = build_model(cfg).train()
-    classes = cfg.model.decode_head.num_classes
+    classes = model.decode_head.num_classes
     labels = torch.randint(0, classes, (2, 64, 64))
     labels[:, :4] = 255
     samples = [SegDataSample(gt_sem_seg=PixelData(data=y[None])) for y in labels]
