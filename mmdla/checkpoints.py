@@ -112,6 +112,7 @@ class LoadReport:
         left_out (dict[str, list[str]]): The other entries, by reason.
         missing (list[str]): Parameters of the network that the file lacks or has in another shape.
         remarks (list[str]): Likely mistakes, a sentence each.
+        inplace_abn (bool, optional): Whether an AFA-DLA was trained with InPlace-ABN, if known.
     """
 
     source: str
@@ -121,6 +122,7 @@ class LoadReport:
     left_out: dict[str, list[str]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    inplace_abn: bool | None = None
 
     def leave_out(self, keys: Iterable[str], reason: str) -> None:
         for key in keys:
@@ -343,7 +345,8 @@ def _convert(
     start = 'backbone.' if rest else ''
     names = {f'{start}{name}': key for name, key in network.items()} | rest
     state_dict = {name: _value(name, tensors[key]) for name, key in names.items()}
-    converted = form == AUTHORS_AFA and _convert_norms(state_dict, names, report, inplace_abn)
+    if form == AUTHORS_AFA:
+        report.inplace_abn = _convert_norms(state_dict, names, report, inplace_abn)
     old = {under[name] for name in CLASSIFIER & under.keys()}.difference(rest.values())
     report.leave_out(sorted(old), OLD_CLASSIFIER)
     report.converted = list(names.values())
@@ -360,7 +363,7 @@ def _convert(
         tuple(sorted(report.modules(k for k in left if roots[k] == root))),
         down_ratio,
         tensors[classes].numel() if classes else None,
-        converted,
+        bool(report.inplace_abn),
     )
 
 
@@ -380,14 +383,14 @@ def _convert_norms(
     names: dict[str, str],
     report: LoadReport,
     inplace_abn: bool | None,
-) -> bool:
+) -> bool | None:
     """Make plain batch norms, in place, of what an AFA-DLA has beside its backbone.
 
     InPlace-ABN has the scale ``|weight| + eps``. Biases before a norm, which mmseg's OCR layers do not
     have, are subtracted from its mean.
 
     Returns:
-        bool: Whether they were InPlace-ABN's.
+        bool | None: Whether they were InPlace-ABN's, if the argument or the file's name says so.
     """
     if inplace_abn is None:
         name = re.search(r'afa_dla_up\w*\.ckpt', report.source)
@@ -410,7 +413,7 @@ def _convert_norms(
             mean = f'{norm}running_mean'
             state_dict[mean] = state_dict[mean] - state_dict.pop(bias)
             report.leave_out([names.pop(bias)], FOLDED)
-    return bool(inplace_abn)
+    return inplace_abn
 
 
 def _value(name: str, value: Tensor) -> Tensor:
@@ -600,6 +603,7 @@ def _fit(
     values = tensors
     if found is not None and names is not views[0]:
         report.prefix, report.remarks = found.report.prefix, found.report.remarks
+        report.inplace_abn = found.report.inplace_abn
         values = {key: found.state_dict[name] for name, key in names.items()}
     state: dict[str, Tensor] = {}
     lacking = []
@@ -718,7 +722,31 @@ def _fit_model(
         name += f' with {type(backbone).__name__}'
     dropped: tuple[str, ...] = getattr(backbone, 'dropped', tuple)()
     unused = tuple(f'backbone.{start}' for start in dropped)
-    return _fit(model.state_dict(), checkpoint, source, name, None, unused, strict, inplace_abn)
+    state, report = _fit(
+        model.state_dict(), checkpoint, source, name, None, unused, strict, inplace_abn
+    )
+    if report.inplace_abn is None:  # of a file that convert_released.py has written
+        meta = checkpoint.get('meta')
+        report.inplace_abn = meta.get('inplace_abn') if isinstance(meta, Mapping) else None
+    if report.inplace_abn is not None:
+        _check_activation(model, report)
+    return state, report
+
+
+def _check_activation(model: nn.Module, report: LoadReport) -> None:
+    """Remark if a model's activations are not those that an AFA-DLA was trained with."""
+    relu, leaky = (nn.ReLU, 'ReLU'), (nn.LeakyReLU, 'LeakyReLU')
+    (other, name), (_, wanted) = (relu, leaky) if report.inplace_abn else (leaky, relu)
+    beside = [m for path, m in model.named_modules() if not path.startswith('backbone.')]
+    count = sum(isinstance(m, other) for m in beside)
+    if count:
+        negative_slope = ', negative_slope=0.01' if report.inplace_abn else ''
+        report.remarks.append(
+            f'the weights were trained {"with" if report.inplace_abn else "without"} InPlace-ABN, but '
+            f'{count} activations of the model beside its backbone are {name}: predictions '
+            f"will be wrong; use act_cfg=dict(type='{wanted}'{negative_slope}) in the neck, "
+            'the heads and the attention to scales'
+        )
 
 
 def weights_for(

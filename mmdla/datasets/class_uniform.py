@@ -139,7 +139,11 @@ class ClassUniformDataset(Dataset):
             state = os.stat(path) if path and os.path.exists(path) else None
             told = [str(info.get(name)) for name in ('label_map', 'reduce_zero_label')]
             files.append([path, *told, *([state.st_size, state.st_mtime_ns] if state else [])])
-        settings = [self.tile_size, self.metainfo['classes'], [repr(step) for step in steps], files]
+        loading = [
+            [type(step).__qualname__, {k: repr(v) for k, v in sorted(vars(step).items())}]
+            for step in steps
+        ]
+        settings = [self.tile_size, self.metainfo['classes'], loading, files]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
     def _cached(self, path: Path, steps: list) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -73,6 +74,12 @@ def read_grey_annotations(path: str | os.PathLike) -> np.ndarray:
         return values.astype(np.float32)
     if values.dtype not in (np.uint8, np.uint16):
         raise BoundaryFileError(f'{path}: grey labels must be of 8 or 16 bit, but are {values.dtype}')
+    if values.max(initial=0) == 1:
+        warnings.warn(
+            f'{path}: the largest value of these grey labels is 1 of {np.iinfo(values.dtype).max}; if '
+            "1 stands for a boundary, load them with label='union'",
+            stacklevel=2,
+        )
     return values / np.float32(np.iinfo(values.dtype).max)
 
 

@@ -362,3 +362,9 @@ def test_mixtures_have_their_ratios_and_are_seeded(hed, pascal):
         for _ in range(2)
     ]
     assert all(torch.equal(a, b) for a, b in zip(*again))
+
+
+def test_grey_labels_of_0_and_1_are_warned_of(tmp_path):
+    write_label(tmp_path / 'a.png', (0, 1, 1, 1, 0, 0))
+    with pytest.warns(UserWarning, match=r"a\.png: the largest value .* is 1 of 255; .*label='union'"):
+        load(tmp_path / 'a.png', label='grey')

@@ -159,6 +159,11 @@ def test_samples_are_validated_and_seeded(streets):
         seeded[3]
 
 
+class Untouched:
+    def __call__(self, results: dict) -> dict:
+        return results
+
+
 def test_the_cache_is_used_and_follows_the_labels(streets, tmp_path, monkeypatch):
     cache = tmp_path / 'new/centroids.npz'
     cfg = dict(dataset=streets, cache=str(cache), tile_size=32)
@@ -181,6 +186,12 @@ def test_the_cache_is_used_and_follows_the_labels(streets, tmp_path, monkeypatch
     changed = ClassUniformDataset(dataset=streets, cache=str(cache), tile_size=16)
     assert len(reads) == 2
     assert changed.centroids[1].tolist() == [[0, 0, 0]]
+    # a step of a user's without a representation of its own, which has an address in it
+    mine = {**streets, 'pipeline': [streets['pipeline'][0], Untouched(), *streets['pipeline'][1:]]}
+    ClassUniformDataset(mine, cache=str(cache), tile_size=16)
+    mine['pipeline'][1] = Untouched()
+    ClassUniformDataset(mine, cache=str(cache), tile_size=16)
+    assert len(reads) == 3
     # what it writes is there as a whole or not at all
     monkeypatch.setattr(np, 'savez_compressed', lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -374,3 +374,10 @@ def test_the_up_network_compiles_and_exports():
     torch._dynamo.reset()
     torch.testing.assert_close(torch.compile(neck, backend='eager', fullgraph=True)(xs), wanted)
     torch.testing.assert_close(torch.export.export(neck, (xs,)).module()(xs), wanted)
+
+
+def test_one_image_cannot_train_batch_norm():
+    attention = ChannelAttention(32)
+    with pytest.raises(ValueError, match='batch norm over one image cannot be trained'):
+        attention(torch.rand(1, 32, 4, 4))
+    assert attention.eval()(torch.rand(1, 32, 4, 4)).shape == (1, 32, 1, 1)

@@ -244,6 +244,23 @@ def test_dialects_are_told_apart(golden):
     assert not published.report.remarks
 
 
+def test_activations_of_the_other_dialect_are_remarked(golden):
+    gold = golden('afa_dla34_edges_abn')
+    model, _ = released(gold)
+    report = load_model(model, gold.state_dict(), 'a/afa_dla_up_dla34.ckpt')
+    assert (report.inplace_abn, report.remarks) == (True, [])
+    (remark,) = load_model(model, gold.state_dict(), 'mine.ckpt', inplace_abn=False).remarks
+    assert 'trained without InPlace-ABN, but' in remark
+    assert "act_cfg=dict(type='ReLU')" in remark
+    assert not load_model(model, gold.state_dict(), 'mine.ckpt').remarks  # nobody knows
+    plain, _ = released(golden('afa_dla34_edges'))
+    (remark,) = load_model(plain, gold.state_dict(), 'a/afa_dla_up_dla34.ckpt').remarks
+    assert "are ReLU: predictions will be wrong; use act_cfg=dict(type='LeakyReLU', negative" in remark
+    converted = convert_released(gold.state_dict(), 'mine.ckpt', inplace_abn=True)
+    written = dict(state_dict=converted.state_dict, meta=dict(inplace_abn=True))
+    assert load_model(plain, written, 'converted.pth').remarks == [remark]
+
+
 def test_convert_tool(golden, tmp_path, run_tool):
     gold = golden('afa_dla102x_ocr_ssr')
     torch.save(dict(state_dict=gold.state_dict(), epoch=1), tmp_path / 'a.ckpt')

@@ -255,6 +255,7 @@ def main() -> None:
         arch=arch,
         down_ratio=converted.down_ratio,
         num_classes=converted.num_classes,
+        inplace_abn=converted.report.inplace_abn,
     )
     args.dst.parent.mkdir(parents=True, exist_ok=True)
     part = args.dst.with_name(f'{args.dst.name}.part')

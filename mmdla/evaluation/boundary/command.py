@@ -328,7 +328,8 @@ def main() -> None:
         columns['folder'] = {n: args.predictions[k].as_posix() for n, k in chosen.items()}
     if args.crispness:
         columns['crispness'] = {n: crisp[k][n] for n, k in chosen.items()}
-        summary['AC'] = average_crispness(columns['crispness'].values())
+        average = average_crispness(columns['crispness'].values())
+        summary |= {} if math.isnan(average) else dict(AC=average)
     print(f'{len(counts)} images x {args.thresholds} thresholds in {seconds:.0f} s')
     report(summary, args.thresholds)
     if args.out_dir is not None:

@@ -179,5 +179,6 @@ class BoundaryMetric(BaseMetric):
             print_log(f'Boundary maps: {hint}', 'current', logging.WARNING)
         summary = scores.summary()
         if self.crispness:
-            summary['AC'] = average_crispness(crisp for *_, crisp in results)
+            crisp = average_crispness(crisp for *_, crisp in results)
+            summary |= {} if math.isnan(crisp) else dict(AC=crisp)
         return {name: value for name, value in summary.items() if not name.startswith('OIS_')}

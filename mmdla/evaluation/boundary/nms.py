@@ -102,9 +102,9 @@ def crispness(probability: np.ndarray, **settings: Any) -> float:
 
 
 def average_crispness(values: Iterable[float]) -> float:
-    """Mean of the crispness of images, AC; 0 if all are NaN, maps without any boundary."""
+    """Mean of the crispness of images, AC, without NaN, which maps that are 0 everywhere have."""
     known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else 0.0
+    return sum(known) / len(known) if known else math.nan
 
 
 def _triangle(values: np.ndarray, radius: int) -> np.ndarray:

@@ -116,7 +116,17 @@ class ChannelAttention(nn.Module):
         self.conv2 = Sequential(conv(max(1, channels // reduction), channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attention of each channel, (N, C, 1, 1), from 0 to 1."""
+        """Attention of each channel, (N, C, 1, 1), from 0 to 1.
+
+        Raises:
+            ValueError: If batch norm is to be trained with one image.
+        """
+        norm: Any = self.conv1[1][0]
+        if self.training and len(x) == 1 and isinstance(norm, nn.BatchNorm2d) and norm.training:
+            raise ValueError(
+                'ChannelAttention: batch norm over one image cannot be trained; use a batch_size of '
+                "two or more and drop_last, or norm_cfg=dict(type='SyncBN') on several GPUs"
+            )
         mean, largest = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
         return (self.conv2(self.conv1(mean)) + self.conv2(self.conv1(largest))).sigmoid()
 
