@@ -80,6 +80,7 @@ def uninterrupted(train, folder: Path, streets: Path) -> Path:
     return path
 
 
+@pytest.mark.e2e
 def test_a_resumed_run_is_the_uninterrupted_one(train, whole_run, streets, tmp_path):
     """However many processes load the data, then and now."""
 
@@ -324,6 +325,7 @@ def test_what_a_run_begins_from(tmp_path, monkeypatch, capsys):
         assert (cfg.resume, cfg.load_from) == (True, str(late)), 'restarted processes'
 
 
+@pytest.mark.e2e
 def test_a_work_folder_is_one_runs(train, run_tool, whole_run, streets):
     """Neither another run, nor another network, takes the place of what it holds."""
     path = uninterrupted(train, whole_run, streets)

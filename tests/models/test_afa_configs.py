@@ -257,6 +257,7 @@ def test_what_is_no_published_file(server, image):
     server.close()
 
 
+@pytest.mark.e2e
 def test_the_tools_take_a_published_file(server, tmp_path, monkeypatch, run_tool):
     """By its address, which names its dialect: tested, and begun from."""
     monkeypatch.setenv('DEMO_STREETS_ROOT', str(tmp_path / 'streets'))

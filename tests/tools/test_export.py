@@ -288,7 +288,8 @@ def test_metadata_and_normalization_are_in_the_file(tmp_path):
     assert json.loads(held['mmdla'])['classes'] == ['a', 'b', 'ç']
 
 
-@pytest.mark.parametrize('format', ['onnx', pytest.param('torch_export', marks=pytest.mark.compile)])
+@pytest.mark.compile
+@pytest.mark.parametrize('format', ['onnx', 'torch_export'])
 def test_files_say_how_logits_become_labels(format, tmp_path):
     wanted = dict(
         ida_up=dict(labels='argmax(logits, axis=1)'),

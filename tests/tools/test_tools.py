@@ -97,6 +97,7 @@ def test_train_validates_and_leaves_pictures(trained):
     assert (work / 'iter_4.pth').is_file()
 
 
+@pytest.mark.e2e
 def test_resume_goes_on(trained, env):
     work, _ = trained
     text = tool(
@@ -121,6 +122,7 @@ def test_a_training_checkpoint_starts_a_backbone(trained):
     assert all(torch.equal(v, saved[f'backbone.{k}']) for k, v in own.items())
 
 
+@pytest.mark.e2e
 def test_test_with_tta_writes_label_maps_and_pictures(trained, env, tmp_path):
     work, _ = trained
     text = tool(
@@ -417,8 +419,8 @@ def test_configs_build(path):
     if cfg.default_scope == 'mmpretrain':
         assert out.shape == (1, cfg.model.head.get('num_classes', 1000))
         return
-    assert out.shape[:2] == (1, cfg.model.decode_head.num_classes)
-    if path.stem.startswith('dla'):
+    assert out.shape[:2] == (1, model.decode_head.out_channels)
+    if path.stem.startswith('dla') and 'sides' not in path.stem:  # which upsample in the head
         stride = next((s for s in (8, 4) if f'{s}s' in path.stem), 2)
         assert out.shape[2:] == (64 // stride, 96 // stride)
 

@@ -135,6 +135,7 @@ def test_maps_are_channels_last(train, monkeypatch):
         assert y.is_contiguous(memory_format=torch.channels_last), name
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize('again', [['--resume'], []])
 def test_checkpoints_keep_the_format(again, train, tmp_path):
     """A checkpoint without is gone on from with, by --resume or load_from."""
@@ -147,6 +148,7 @@ def test_checkpoints_keep_the_format(again, train, tmp_path):
     assert state['backbone.level2.tree1.conv2.weight'].is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.e2e
 def test_distributed_buckets_have_the_format(train, monkeypatch, recwarn):
     """DDP, of one process, wraps the converted model: its buckets have the gradients' strides."""
     ddp = dict(RANK=0, LOCAL_RANK=0, WORLD_SIZE=1, MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port())
