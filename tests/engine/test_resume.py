@@ -363,6 +363,7 @@ class Payload:
         return (open, (self.target, 'w'))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
 @pytest.mark.parametrize('where', ['foreign class', 'config text'])
 def test_checkpoints_run_nothing(train, run_tool, whole_run, streets, tmp_path, tool, where):

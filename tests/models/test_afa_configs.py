@@ -221,6 +221,7 @@ def normalized(cfg: Config, image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(x).permute(2, 0, 1)[None]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize('name', ['afa-dla34_bsds500', 'afa-dla102x-ocr-ssr_cityscapes'])
 def test_published_by_name(name, server, image):
     """Fetched once, of both dialects; the classes are the data set's."""

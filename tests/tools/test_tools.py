@@ -327,6 +327,7 @@ def test_tools_name_what_is_wrong(env, tmp_path):
     assert 'there is no such file' in text
 
 
+@pytest.mark.e2e
 def test_get_flops(env):
     """In a process of its own, as from the command line."""
     script = ROOT / 'tools/analysis_tools/get_flops.py'

@@ -85,6 +85,7 @@ def plain(train) -> list[float]:
 EAGER = 'compile.backend=eager'
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ('options', 'tolerance'),
     [
