@@ -588,17 +588,16 @@ def test_what_is_exported_is_what_is_predicted(name):
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.compile
+# Several scales take PyTorch minutes to export, and more to read back.
 @pytest.mark.parametrize(
     ('name', 'format', 'size'),
     [
-        ('released', 'torch_export', (65, 97)),
-        ('hierarchical', 'onnx', (64, 96)),
-        # Of several scales PyTorch takes minutes to read a file of these layers' sizes back.
-        ('context_alone', 'torch_export', (64, 96)),
-        ('context', 'onnx', (65, 97)),
-        ('boundaries', 'torch_export', (65, 97)),
-        ('boundaries', 'onnx', (65, 97)),
+        pytest.param('released', 'torch_export', (65, 97), marks=pytest.mark.slow),
+        pytest.param('hierarchical', 'onnx', (64, 96), marks=pytest.mark.slow),
+        pytest.param('context_alone', 'torch_export', (64, 96), marks=pytest.mark.compile),
+        pytest.param('context', 'onnx', (65, 97), marks=pytest.mark.slow),
+        pytest.param('boundaries', 'torch_export', (65, 97), marks=pytest.mark.compile),
+        pytest.param('boundaries', 'onnx', (65, 97), marks=pytest.mark.compile),
     ],
 )
 def test_files_compute_what_the_model_does(name, format, size, tmp_path):
@@ -616,7 +615,7 @@ def test_files_compute_what_the_model_does(name, format, size, tmp_path):
         assert (value - wanted[key]).abs().max() <= 1e-4 * wanted[key].abs().max()
 
 
-@pytest.mark.compile
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['released', 'context'])
 def test_compiled(name):
     torch._dynamo.reset()
