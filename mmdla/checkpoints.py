@@ -209,7 +209,6 @@ class Converted:
             released code does not use either.
         down_ratio (int | None): Output stride of a segmentation network or a detector.
         num_classes (int | None): Classes of its classifier.
-        inplace_abn (bool): Whether its batch norms were converted from InPlace-ABN.
     """
 
     format: str
@@ -221,7 +220,11 @@ class Converted:
     left_out: tuple[str, ...] = ()
     down_ratio: int | None = None
     num_classes: int | None = None
-    inplace_abn: bool = False
+
+    @property
+    def inplace_abn(self) -> bool:
+        """Whether its batch norms were converted from InPlace-ABN."""
+        return bool(self.report.inplace_abn)
 
 
 def convert_released(
@@ -363,7 +366,6 @@ def _convert(
         tuple(sorted(report.modules(k for k in left if roots[k] == root))),
         down_ratio,
         tensors[classes].numel() if classes else None,
-        bool(report.inplace_abn),
     )
 
 

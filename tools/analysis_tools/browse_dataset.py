@@ -13,9 +13,9 @@ from pathlib import Path
 from mmengine.registry import VISUALIZERS, init_default_scope
 from mmengine.utils import track_iter_progress
 
-from mmdla.datasets.folders import is_nonempty
 from mmdla.datasets.validation import build_dataset
 from mmdla.engine.config import add_cfg_options, read_config, scope_of
+from mmdla.io.files import is_nonempty
 from mmdla.visualization.images import to_bgr8
 
 

@@ -33,10 +33,10 @@ from torch import Tensor, nn
 
 import mmdla  # noqa: F401
 from mmdla.analysis.timing import inference, ratio, time_interleaved, training_step
-from mmdla.datasets.folders import is_nonempty
 from mmdla.deploy import optimize
 from mmdla.engine.config import build_model
 from mmdla.engine.platform import device_name
+from mmdla.io.files import is_nonempty
 from mmdla.models import DLA
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'

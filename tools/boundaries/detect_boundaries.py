@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import mmdla  # noqa: F401
-from mmdla.datasets.folders import is_nonempty
 from mmdla.engine.config import add_cfg_options, read_config
+from mmdla.io.files import is_nonempty
 
 
 def parse_args() -> argparse.Namespace:

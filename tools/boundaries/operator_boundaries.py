@@ -22,9 +22,8 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
-from mmdla.datasets.folders import is_nonempty
 from mmdla.io.boundary_files import write_boundary_map
-from mmdla.io.files import list_files
+from mmdla.io.files import is_nonempty, list_files
 from mmdla.io.images import read_image
 
 LOWER = 0.4  # Canny's lower threshold as a fraction of the upper one

@@ -20,9 +20,9 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
 import mmdla  # noqa: F401
-from mmdla.datasets.folders import is_nonempty
 from mmdla.datasets.validation import build_dataset
 from mmdla.engine.config import add_cfg_options, read_config
+from mmdla.io.files import is_nonempty
 from mmdla.visualization.localization import grid, localization_picture
 
 

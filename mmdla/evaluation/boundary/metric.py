@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from numbers import Real
 from typing import Any
@@ -126,18 +126,21 @@ class BoundaryMetric(BaseMetric):
             arguments = (probability, annotations, path, self.settings)
             values = map_values(probability)
             crisp = crispness(probability) if self.crispness else math.nan
-            if self.num_workers:
-                if self._pool is None:
-                    prepare_solver(self.solver)  # here, so that not every process compiles
-                    self._pool = counting_pool(self.num_workers)
-                counts = self._pool.submit(count_image, *arguments)
-                self.results.append((path, counts, values, crisp))
-                # Limit the number of waiting maps; this also raises errors early.
-                waiting = len(self.results) - WAITING * self.num_workers
-                if waiting > 0:
-                    self._result(waiting - 1)
-            else:
-                self.results.append((path, count_image(*arguments), values, crisp))
+            self._count(count_image, arguments, path, values, crisp)
+
+    def _count(self, count: Callable, arguments: tuple, name: str, *others: Any) -> None:
+        """Count an image, in this process or in another one, and keep the counts with its name."""
+        if not self.num_workers:
+            self.results.append((name, count(*arguments), *others))
+            return
+        if self._pool is None:
+            prepare_solver(self.solver)  # here, so that not every process compiles
+            self._pool = counting_pool(self.num_workers)
+        self.results.append((name, self._pool.submit(count, *arguments), *others))
+        # Limit the number of waiting images; this also raises errors early.
+        waiting = len(self.results) - WAITING * self.num_workers
+        if waiting > 0:
+            self._result(waiting - 1)
 
     def _result(self, index: int) -> None:
         path, counts, *others = self.results[index]

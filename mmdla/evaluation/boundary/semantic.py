@@ -15,8 +15,8 @@ from rich.table import Table
 from ...registry import METRICS
 from ...utils.mask_boundaries import mask_boundaries
 from ...utils.predictions import boundary_probability
-from .metric import WAITING, BoundaryMetric
-from .scores import BoundaryScores, count_boundaries, counting_pool, prepare_solver
+from .metric import BoundaryMetric
+from .scores import BoundaryScores, count_boundaries
 
 SOURCES = ('maps', 'masks', 'detector')
 
@@ -88,17 +88,7 @@ class SemanticBoundaryMetric(BoundaryMetric):
                 )
             labels = labels['data'].squeeze(0).cpu().numpy()
             arguments = (self._prediction(sample), labels, self.ignore_index, name, self.settings)
-            if not self.num_workers:
-                self.results.append((name, count_classes(*arguments)))
-                continue
-            if self._pool is None:
-                prepare_solver(self.solver)  # here, so that not every process compiles
-                self._pool = counting_pool(self.num_workers)
-            self.results.append((name, self._pool.submit(count_classes, *arguments)))
-            # Limit the number of waiting images; this also raises errors early.
-            waiting = len(self.results) - WAITING * self.num_workers
-            if waiting > 0:
-                self._result(waiting - 1)
+            self._count(count_classes, arguments, name)
 
     def _prediction(self, sample: Mapping) -> np.ndarray:
         """Maps of shape (C, H, W), or class numbers of shape (H, W)."""

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import Sequential
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -19,11 +18,7 @@ from torch import Tensor, nn
 from .aggregation import check_number
 from .builder import as_tuple
 from .conv import ACT_CFG, NORM_CFG, conv, conv_activated
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear interpolation to a height and width."""
-    return F.interpolate(x, tuple(size), mode='bilinear', align_corners=False)
+from .upsampling import resize
 
 
 @MODELS.register_module()
@@ -271,7 +266,7 @@ class LevelFusion(nn.Module):
         check_number(inputs, self.inputs)
         *coarser, finest = inputs
         projected = (getattr(self, f'proj_{i}')(x) for i, x in enumerate(coarser, 1))
-        return [*(_resize(x, finest.shape[2:]) for x in projected), finest]
+        return [*(resize(x, finest.shape[2:]) for x in projected), finest]
 
     def _attention(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         found: list[tuple[Tensor, Tensor]] = []

@@ -115,6 +115,22 @@ class FrozenUpsample(nn.Module):
         return f'factor={self.factor}'
 
 
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear interpolation to a height and width, where they differ from the map's.
+
+    Args:
+        x (Tensor): Map, (N, C, H, W).
+        size (Sequence[int]): Height and width wanted.
+
+    Returns:
+        Tensor: Of shape ``(N, C, *size)``.
+    """
+    # A branch on sizes would bind an exported graph to them; interpolation to the same size is exact.
+    if not exporting() and tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, tuple(size), mode='bilinear', align_corners=False)
+
+
 def match_size(x: Tensor, size: Sequence[int], slack: int) -> Tensor:
     """Crop or pad an upsampled map to the size of the skip connection that it joins.
 

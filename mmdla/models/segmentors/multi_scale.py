@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from ...registry import MODELS
 from ..decode_heads.linear_head import LinearHead
 from ..layers import recompute
-from ..layers.recompute import exporting
+from ..layers.upsampling import resize
 
 
 @MODELS.register_module()
@@ -150,11 +149,11 @@ class MultiScaleSegmentor(EncoderDecoder):
         size = inputs.shape[2:]
         if divisor > 1:
             # Rounded up without negative numbers, whose division ONNX rounds the other way.
-            inputs = _resize(inputs, [(side + divisor - 1) // divisor * divisor for side in size])
+            inputs = resize(inputs, [(side + divisor - 1) // divisor * divisor for side in size])
         heads = list(self._heads().values()) if train else [self.decode_head]
         predictions, features = {}, {}
         for scale in scales:
-            x = inputs if scale == 1 else _resize(inputs, _scaled(inputs.shape[2:], scale))
+            x = inputs if scale == 1 else resize(inputs, _scaled(inputs.shape[2:], scale))
             features[scale], logits = self._decode(self.extract_feat(x), train)
             predictions[scale] = [
                 self._upsample(head, z, x.shape[2:], size) for head, z in zip(heads, logits)
@@ -162,9 +161,9 @@ class MultiScaleSegmentor(EncoderDecoder):
         if self.scale_space_attn is None:
             return predictions, {}
         middle = features[min(scales, key=lambda s: abs(s - 1))].shape[2:]
-        attention = [self._attend(_resize(features[s], middle)) for s in scales]
+        attention = [self._attend(resize(features[s], middle)) for s in scales]
         weights = self.scale_space_attn.weights(attention)
-        return predictions, {s: _resize(w, size) for s, w in zip(scales, weights)}
+        return predictions, {s: resize(w, size) for s, w in zip(scales, weights)}
 
     @staticmethod
     def _upsample(head: Any, logits: Tensor, scaled: torch.Size, size: torch.Size) -> Tensor:
@@ -172,7 +171,7 @@ class MultiScaleSegmentor(EncoderDecoder):
         if type(head).predict_by_feat is BaseDecodeHead.predict_by_feat:
             return head.predict_by_feat(logits, [dict(img_shape=size)])
         # A head that upsamples by its stride gives the scaled image's size first.
-        return _resize(head.predict_by_feat(logits, [dict(img_shape=scaled)]), size)
+        return resize(head.predict_by_feat(logits, [dict(img_shape=scaled)]), size)
 
     @staticmethod
     def _render(predictions: dict[float, list[Tensor]], weights: dict[float, Tensor]) -> list[Tensor]:
@@ -225,14 +224,6 @@ class MultiScaleSegmentor(EncoderDecoder):
                 value = self.loss_scale(p, labels, ignore_index=head.ignore_index)
                 losses[f'scale_{scale:g}.{self.loss_scale.loss_name}'] = value
         return losses
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear interpolation, where the size is another."""
-    # A branch on sizes would bind an exported graph to them; interpolation to the same size is exact.
-    if not exporting() and tuple(x.shape[2:]) == tuple(size):
-        return x
-    return F.interpolate(x, tuple(size), mode='bilinear', align_corners=False)
 
 
 def _scaled(size: Sequence[int], scale: float) -> list[int]:
