@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from mmseg.models.losses.utils import weight_reduce_loss
 from mmseg.registry import MODELS as MMSEG_MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...registry import MODELS
+from .pixel_loss import PixelLoss
 
-REDUCTIONS = ('none', 'mean', 'sum')
 
-
-class _BoundaryLoss(nn.Module):
+class _BoundaryLoss(PixelLoss):
     r"""Binary cross-entropy with a weight for boundary pixels and one for the others.
 
     .. math:: \ell_i = -w^+ t_i \log \sigma(z_i) - w^- (1 - t_i) \log(1 - \sigma(z_i))
@@ -24,18 +23,13 @@ class _BoundaryLoss(nn.Module):
     """
 
     def __init__(self, label_scale: int, reduction: str, loss_weight: float, loss_name: str):
-        super().__init__()
+        super().__init__(reduction, loss_weight, loss_name)
         if not label_scale >= 1:
             raise ValueError(
                 f'label_scale={label_scale}: must be the label of a certain boundary: 1, or 100 where '
                 'labels are percentages'
             )
-        if reduction not in REDUCTIONS:
-            raise ValueError(f'reduction={reduction!r}: must be one of {REDUCTIONS}')
         self.label_scale = label_scale
-        self.reduction = reduction
-        self.loss_weight = loss_weight
-        self.loss_name = loss_name
 
     def weights(self, target: Tensor, labelled: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """Weights of boundary pixels and of the others.
@@ -76,22 +70,12 @@ class _BoundaryLoss(nn.Module):
         Raises:
             ValueError: If a shape or a label is impossible, or the reduction is unknown.
         """
-        reduction = self.reduction if reduction_override is None else reduction_override
-        if reduction not in REDUCTIONS:
-            raise ValueError(f'reduction_override={reduction!r}: must be one of {REDUCTIONS}')
+        reduction = self._reduction(reduction_override)
         if cls_score.ndim != 4 or cls_score.shape[1] not in (1, 2):
             raise ValueError(
                 f'cls_score of shape {tuple(cls_score.shape)}: must be (N, 2, H, W), or (N, 1, H, W)'
             )
-        if label.shape != (cls_score.shape[0], *cls_score.shape[2:]):
-            raise ValueError(
-                f'label of shape {tuple(label.shape)} for cls_score of {tuple(cls_score.shape)}: must '
-                'be (N, H, W)'
-            )
-        ignored = torch.zeros_like(label, dtype=torch.bool)
-        if ignore_index is not None:
-            ignored = label == ignore_index
-        label = label.masked_fill(ignored, 0)
+        label, ignored = self._without_ignored(cls_score, label, ignore_index)
         self._check(label)
         scores = cls_score.to(torch.promote_types(cls_score.dtype, torch.float32))
         # Two classes: softmax(z)_1 = sigmoid(z_1 - z_0).

@@ -9,32 +9,17 @@ import torch
 import torch.nn.functional as F
 from mmseg.models.losses.utils import weight_reduce_loss
 from mmseg.registry import MODELS as MMSEG_MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...registry import MODELS
-from .boundary_loss import REDUCTIONS
+from .pixel_loss import PixelLoss
 
 
-class _OneHotLoss(nn.Module):
+class _OneHotLoss(PixelLoss):
     """A loss that compares the sigmoid of each channel with whether the pixel is of that class."""
 
-    def __init__(self, reduction: str, loss_weight: float, loss_name: str):
-        super().__init__()
-        if reduction not in REDUCTIONS:
-            raise ValueError(f'reduction={reduction!r}: must be one of {REDUCTIONS}')
-        self.reduction = reduction
-        self.loss_weight = loss_weight
-        self.loss_name = loss_name
-
-    def _reduction(self, override: str | None) -> str:
-        reduction = self.reduction if override is None else override
-        if reduction not in REDUCTIONS:
-            raise ValueError(f'reduction_override={reduction!r}: must be one of {REDUCTIONS}')
-        return reduction
-
-    @staticmethod
     def _one_hot(
-        cls_score: Tensor, label: Tensor, ignore_index: int | None
+        self, cls_score: Tensor, label: Tensor, ignore_index: int | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and one-hot labels, (N, C, H, W), and 1 where labelled, (N, 1, H, W); 0 where ignored.
 
@@ -44,15 +29,7 @@ class _OneHotLoss(nn.Module):
         if cls_score.ndim != 4:
             raise ValueError(f'cls_score of shape {tuple(cls_score.shape)}: must be (N, C, H, W)')
         channels = cls_score.shape[1]
-        if label.shape != (cls_score.shape[0], *cls_score.shape[2:]):
-            raise ValueError(
-                f'label of shape {tuple(label.shape)} for cls_score of {tuple(cls_score.shape)}: must '
-                'be (N, H, W)'
-            )
-        ignored = torch.zeros_like(label, dtype=torch.bool)
-        if ignore_index is not None:
-            ignored = label == ignore_index
-        known = label.masked_fill(ignored, 0)
+        known, ignored = self._without_ignored(cls_score, label, ignore_index)
         # one channel is that of class 1
         highest = max(channels, 2) - 1
         if known.numel():
