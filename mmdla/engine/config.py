@@ -6,6 +6,7 @@ import argparse
 import os
 import os.path as osp
 from collections.abc import Mapping
+from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.model import revert_sync_batchnorm
@@ -39,6 +40,20 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         help='change settings of the config: key=value, key.subkey=value, key="[a,b]"',
     )
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out``, the picture to write, and ``--force``."""
+    parser.add_argument('--out', type=Path, required=True, help='picture to write: .svg, .png or .pdf')
+    parser.add_argument('--force', action='store_true', help='overwrite the picture')
+
+
+def check_picture(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Exit with an error if the picture has another format, or exists and is not to be overwritten."""
+    if args.out.suffix not in ('.svg', '.png', '.pdf'):
+        parser.error(f'{args.out}: must end in .svg, .png or .pdf')
+    if args.out.exists() and not args.force:
+        parser.error(f'{args.out} exists already; --force overwrites it')
 
 
 def read_config(args: argparse.Namespace) -> Config:

@@ -15,7 +15,13 @@ import numpy as np
 import torch
 
 from mmdla.checkpoints import load_model, read_checkpoint
-from mmdla.engine.config import add_cfg_options, build_model, read_config
+from mmdla.engine.config import (
+    add_cfg_options,
+    add_picture_options,
+    build_model,
+    check_picture,
+    read_config,
+)
 from mmdla.io.images import read_image
 from mmdla.visualization.attention import attention_maps, draw_attention
 
@@ -27,15 +33,11 @@ def main() -> None:
     parser.add_argument('config', help='path of a config with the neck AFAUp')
     parser.add_argument('checkpoint', help='path or address of its checkpoint')
     parser.add_argument('image', type=Path, help='image to look at')
-    parser.add_argument('--out', type=Path, required=True, help='picture to write: .svg, .png or .pdf')
+    add_picture_options(parser)
     parser.add_argument('--title', help='default: the name of the config')
-    parser.add_argument('--force', action='store_true', help='overwrite the picture')
     add_cfg_options(parser)
     args = parser.parse_args()
-    if args.out.suffix not in ('.svg', '.png', '.pdf'):
-        parser.error(f'{args.out}: must end in .svg, .png or .pdf')
-    if args.out.exists() and not args.force:
-        parser.error(f'{args.out} exists already; --force overwrites it')
+    check_picture(parser, args)
     try:
         image = read_image(args.image)
         model = build_model(read_config(args)).eval()

@@ -43,7 +43,7 @@ from mmdla.analysis.gridding import (
     white_noise_energy,
 )
 from mmdla.checkpoints import load_pretrained
-from mmdla.engine.config import build_model, scope_of
+from mmdla.engine.config import add_picture_options, build_model, check_picture, scope_of
 from mmdla.io.images import read_image
 from mmdla.models import DLA, DRN
 from mmdla.models.backbones.levels import LevelBackbone
@@ -97,7 +97,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--out', type=Path, required=True, help='picture to write: .svg, .png or .pdf')
+    add_picture_options(parser)
     parser.add_argument(
         '--networks',
         nargs='+',
@@ -131,12 +131,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of random weights and picture (0)')
     parser.add_argument('--seeds', type=int, default=5, help='how many, from that on, to average (5)')
     parser.add_argument('--title', default='', help='of the drawing (none)')
-    parser.add_argument('--force', action='store_true', help='overwrite the drawing')
     args = parser.parse_args()
-    if args.out.suffix not in ('.svg', '.png', '.pdf'):
-        parser.error(f'{args.out}: must end in .svg, .png or .pdf')
-    if args.out.exists() and not args.force:
-        parser.error(f'{args.out} exists already; --force overwrites it')
+    check_picture(parser, args)
     args.networks = args.networks or ([] if args.model else DEFAULT)
     for name in args.networks:
         if name not in NAMES:

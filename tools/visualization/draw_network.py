@@ -10,7 +10,13 @@ import argparse
 from pathlib import Path
 
 from mmdla.analysis.aggregation_graph import draw, trace
-from mmdla.engine.config import add_cfg_options, build_model, read_config
+from mmdla.engine.config import (
+    add_cfg_options,
+    add_picture_options,
+    build_model,
+    check_picture,
+    read_config,
+)
 from mmdla.models import DLA
 from mmdla.models.layers import FORMS
 
@@ -20,19 +26,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help=f'path of a config, or one of {", ".join(DLA.arch_settings)}')
-    parser.add_argument('--out', type=Path, required=True, help='picture to write: .svg, .png or .pdf')
+    add_picture_options(parser)
     parser.add_argument(
         '--aggregation', choices=list(FORMS), help="form of Figure 2, in place of the network's own"
     )
     parser.add_argument('--title', help='default: the name of the config or architecture')
     parser.add_argument('--backbone', action='store_true', help='leave out what follows the backbone')
-    parser.add_argument('--force', action='store_true', help='overwrite the picture')
     add_cfg_options(parser)
     args = parser.parse_args()
-    if args.out.suffix not in ('.svg', '.png', '.pdf'):
-        parser.error(f'{args.out}: must end in .svg, .png or .pdf')
-    if args.out.exists() and not args.force:
-        parser.error(f'{args.out} exists already; --force overwrites it')
+    check_picture(parser, args)
     if args.config in DLA.arch_settings:
         if args.cfg_options:
             parser.error('--cfg-options: there is no config; give the path of one')
